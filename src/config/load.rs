@@ -22,7 +22,7 @@ pub fn load(path: &Path, environment: Environment<'_>) -> Result<Config, Problem
 }
 
 /// Reads a configuration from a text, like [`load`]. `name` is the path of the file. Paths under `include` are relative
-/// to its folder.
+/// to the folder of the file.
 ///
 /// # Errors
 /// Returns all problems, not only the first problem.

@@ -1,5 +1,5 @@
 //! Translation of regular expressions into transship's patterns, which match whole names. Other programs use Go's
-//! syntax (RE2). If transship cannot parse an expression, there is no translation.
+//! syntax (RE2). If transship cannot parse an expression, the translation fails.
 
 use super::page::escape_variables;
 use crate::config::may_be_secret;

@@ -424,8 +424,7 @@ fn with_other(file: &Value, path: &[String], other: Value) -> Value {
     file
 }
 
-/// Returns true if remarks must not contain the value, or need not contain the value: the value is a secret, or a
-/// remark mentions only the key.
+/// Returns true if the remarks do not contain the value. The value is a secret, or a remark contains only the key.
 fn is_hidden(output: &str, path: &[String]) -> bool {
     let key = &path[path.len() - 1];
     ["pass", "password", "token"].contains(&key.as_str()) || output.contains(&format!("`{key}`"))

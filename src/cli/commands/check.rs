@@ -75,8 +75,8 @@ fn count(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Returns the warnings that belong to no line of the file: registries whose certificate is not verified, and a
-/// configuration without entries.
+/// Returns the warnings that concern no line of the file: certificates that are not verified, and a configuration
+/// without entries.
 fn settings_warnings(config: &Config) -> Vec<Warning> {
     let warning = |text| Warning { entry: None, text, remedy: None };
     let no_entries = config.entries.is_empty().then(|| Warning {

@@ -68,7 +68,8 @@ impl Evidence {
     }
 }
 
-/// Logs a warning for each entry with a run that was interrupted before it recorded all written tags.
+/// Logs a warning for each entry with tags that an interrupted run was about to write. If the run wrote a tag, the
+/// journal may lack the evidence for this tag.
 async fn warn_of_open_intents(journal: &Journal) {
     let open = match journal.evidence_in_doubt(&EvidenceFilter::default()).await {
         Ok(open) => open,

@@ -1,5 +1,5 @@
-//! Status of the entries without a daemon. The journal contains the last runs, the failure streaks and the pauses. The
-//! configuration contains the schedules.
+//! Offline status: the status of the entries if no daemon responds. The journal contains the last runs, the failure
+//! streaks and the pauses. The configuration contains the schedules.
 
 use std::collections::HashMap;
 use std::io;

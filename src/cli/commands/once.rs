@@ -38,7 +38,8 @@ impl Once {
         } else {
             reports.iter().try_for_each(|report| summary::print(report, &mut context.output))?;
         }
-        // If a signal arrives before the first run starts, there is no report with an interruption.
+        // If a signal arrives before the first run starts, the reports contain no interruption. The exit code therefore
+        // comes from the token.
         Ok(if context.interrupted.is_cancelled() { Exit::Interrupted } else { summary::exit(&reports) })
     }
 }

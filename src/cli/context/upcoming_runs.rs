@@ -13,7 +13,7 @@ use crate::schedule::{backoff, jitter_of};
 /// Scheduled run in the future.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct UpcomingRun {
-    /// Start of the run: the scheduled instant plus the delay of the entry (see `jitter`).
+    /// Start of the run: the time of the schedule, delayed by the jitter of the entry.
     #[serde(serialize_with = "json_form::instant")]
     pub(crate) at: DateTime<Utc>,
     pub(crate) entry: String,

@@ -60,8 +60,8 @@ impl Context {
 
     fn suspect_key(self, key: &str, value: &Node) -> Option<Suspicion> {
         let schema = self.place.schema();
-        // A key may contain a value, such as `password:hunter2`. Messages show this key only if messages may show the
-        // value. Below an unknown key, messages show only plain words and known keys.
+        // A key may contain a value, such as `password:hunter2`. Messages then show the key only if messages may show
+        // the value. Below an unknown key, messages show only plain words and known keys.
         if !schema.may_show(key, self.secrecy) || !self.place.takes_name(key, value) {
             Some(Suspicion::Secret)
         } else {

@@ -15,6 +15,7 @@ pub struct Warning {
     /// Text of the warning. If the warning has a place in the file, the text begins with the place, such as
     /// `sync.yaml:5:30: `.
     pub text: String,
+    /// Remedy, such as a key that the user should write.
     pub remedy: Option<String>,
 }
 

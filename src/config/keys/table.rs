@@ -76,7 +76,7 @@ pub(crate) enum Shape {
 /// Set of keys that a map has together.
 #[derive(Debug)]
 pub(crate) struct Alternative {
-    /// Required keys. If a map has one of these keys, the map uses this alternative.
+    /// Required keys. The first key identifies the alternative.
     pub(crate) required: &'static [&'static str],
     /// Optional keys.
     pub(crate) optional: &'static [&'static str],

@@ -8,6 +8,7 @@ use super::status::Status;
 use crate::notify::Notify;
 use crate::registry::Bandwidth;
 
+/// Settings under `daemon`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Daemon {
     /// Path of the journal, an SQLite file.

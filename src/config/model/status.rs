@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::registry::Secret;
 
+/// Settings of the status port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Address on which the port listens.

@@ -36,8 +36,8 @@ pub(crate) fn read_control(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Op
     Some(ControlSocket::At(path))
 }
 
-/// Returns the default socket. The folder is `RUNTIME_DIRECTORY` (systemd) or a folder in `XDG_RUNTIME_DIR` (XDG base
-/// directory specification). If both variables are not set, there is no socket.
+/// Returns the default socket. The folder is `RUNTIME_DIRECTORY` (systemd), or a folder in `XDG_RUNTIME_DIR` (XDG base
+/// directory specification). If neither variable contains an absolute path, there is no socket.
 fn default_socket(environment: Environment<'_>) -> ControlSocket {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd separates several directories by colons.

@@ -1,4 +1,4 @@
-//! Section `daemon.status`: the address of the status port, and the clients that may read the port. If other machines
+//! Section `daemon.status`: the address of the status port, and the clients that may read the status. If other machines
 //! can reach the address, the section must have `token` or `insecure`.
 
 use std::net::SocketAddr;
