@@ -19,7 +19,6 @@ const BYTES_AT_SCALE_1: f64 = 367.7e6;
 /// Repositories and their blobs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Corpus {
-    /// Blobs by digest.
     pub(crate) blobs: BTreeMap<String, Blob>,
     pub(crate) repositories: Vec<Repository>,
 }
@@ -57,7 +56,6 @@ pub(crate) struct Repository {
     pub(crate) tags: BTreeMap<String, String>,
 }
 
-/// Manifest or index.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) digest: String,

@@ -13,7 +13,6 @@ pub(crate) struct Counts {
     pub(crate) requests: BTreeMap<String, u64>,
     /// Number of error responses, by kind of request and status.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// Number of new connections.
     pub(crate) connections: u64,
     /// Maximum number of concurrent requests.
     pub(crate) most_at_once: u64,

@@ -86,7 +86,6 @@ impl Registry {
         format!("http://{}/v2/{path}", self.address)
     }
 
-    /// Uploads a corpus.
     pub(crate) async fn fill(&self, corpus: &Corpus) -> anyhow::Result<()> {
         let mut homes = std::collections::BTreeMap::new();
         for repository in &corpus.repositories {

@@ -221,12 +221,10 @@ pub(crate) fn progress(run: &Run) {
     print_progress(&line);
 }
 
-/// Prints a progress line on standard error.
 pub(crate) fn print_progress(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Prints a result line on standard output.
 pub(crate) fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -25,7 +25,6 @@ pub(crate) struct Stage<'a> {
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// Target registry with its meter.
 pub(crate) struct Target {
     pub(crate) registry: Registry,
     pub(crate) meter: Meter,

@@ -1,7 +1,7 @@
 //! Content of the example layout: two versions of an image, a signature, an SBOM and a chart.
 //!
-//! The keys of every JSON object are in alphabetical order. With or without serde_json's feature `preserve_order`, the
-//! bytes are therefore the same.
+//! The keys of every JSON object are in alphabetical order. The bytes are therefore the same with and without the
+//! feature `preserve_order` of `serde_json`.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -20,7 +20,6 @@ impl Section {
         if self.path.is_empty() { "Top level".to_owned() } else { code(&self.path) }
     }
 
-    /// Returns a link to the section.
     fn link(&self) -> String {
         let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_');
         let title = self.title().to_lowercase().replace(' ', "-");

@@ -67,17 +67,14 @@ impl<'n> Value<'n> {
 }
 
 impl<'e> Reader<'e> {
-    /// Creates a reader of files with this schema.
     pub(super) fn new(environment: Environment<'e>, schema: &'static Schema) -> Self {
         Self { environment, schema, problems: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Returns the schema of the configuration.
     pub(super) fn schema(&self) -> &'static Schema {
         self.schema
     }
 
-    /// Returns all problems and all warnings.
     pub(super) fn finish(self) -> (Vec<Diagnostic>, Vec<WarningDraft>) {
         (self.problems.into_inner(), self.warnings.into_inner())
     }
@@ -87,12 +84,10 @@ impl<'e> Reader<'e> {
         self.add_warning(None, Diagnostic::new(&value.path, Part::Value, message));
     }
 
-    /// Records a warning about an entry.
     pub(super) fn add_warning(&self, entry: Option<String>, found: Diagnostic) {
         self.warnings.borrow_mut().push(WarningDraft { entry, found });
     }
 
-    /// Records a problem.
     pub(super) fn add_problem(&self, found: Diagnostic) {
         self.problems.borrow_mut().push(found);
     }
@@ -301,7 +296,6 @@ impl<'e> Reader<'e> {
         Some(items)
     }
 
-    /// Reads `true` or `false`.
     pub(super) fn bool(&self, value: &Value<'_>) -> Option<bool> {
         match (value.node, self.expanded(value)?.as_deref()) {
             (Node::Bool(value), _) => Some(*value),

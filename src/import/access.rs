@@ -94,7 +94,6 @@ pub(super) fn set_access(host: &RegistryHost, access: Access, comments: Vec<Stri
     OwnAccess { credentials, unsupported }
 }
 
-/// Returns credentials for anonymous access.
 pub(super) fn anonymous() -> Map {
     let mut map = Map::default();
     map.verbatim("anonymous", true);

@@ -32,7 +32,6 @@ struct Task {
     uses_docker: bool,
 }
 
-/// Translates the configuration.
 pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "dregsy's configuration");

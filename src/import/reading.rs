@@ -61,7 +61,6 @@ impl<'n> Fields<'n> {
         self.pairs.iter().find(|(name, _)| *name == key).map(|(_, view)| view)
     }
 
-    /// Returns the fields without the excluded keys.
     pub(super) fn without(&self, is_excluded: impl Fn(&str) -> bool) -> Self {
         Self { pairs: self.pairs.iter().filter(|(key, _)| !is_excluded(key)).cloned().collect() }
     }

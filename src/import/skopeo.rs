@@ -41,7 +41,6 @@ impl Destination {
     }
 }
 
-/// Translates the configuration.
 pub(super) fn translate(root: &Node, target: &Destination, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     draft.head.push(

@@ -18,7 +18,6 @@ enum Part {
 /// Content of a template with at most one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Literal text.
     Text,
     /// Environment variable, by its name.
     Env(String),

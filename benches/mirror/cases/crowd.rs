@@ -14,7 +14,6 @@ use crate::Bench;
 use crate::report::{Figure, Report};
 use crate::tools;
 
-/// Number of slow clients.
 const SLOW: usize = 500;
 /// Time between two bytes of a slow client.
 const DRIP: Duration = Duration::from_millis(200);

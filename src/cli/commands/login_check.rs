@@ -57,7 +57,6 @@ fn print(reports: &[LoginReport], output: &mut Output) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Prints the failed checks to standard error.
 fn print_failures(reports: &[LoginReport]) {
     for report in reports {
         for check in report.checks.iter().filter(|check| !check.ok) {

@@ -62,7 +62,6 @@ pub(crate) fn read(path: &Path) -> Result<Config, Problems> {
     Ok(config)
 }
 
-/// Logs the warnings of a configuration.
 pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(entry = warning.entry, "{warning}");

@@ -49,7 +49,6 @@ impl Global {
     }
 }
 
-/// Context of a running command.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) global: Global,

@@ -13,7 +13,6 @@ use crate::oci::RegistryHost;
 pub(crate) struct RegistrySelection {
     /// Registries in the arguments. The configuration may not contain these registries.
     pub(crate) hosts: BTreeSet<RegistryHost>,
-    /// Names of the selected entries.
     pub(crate) entries: Vec<String>,
 }
 

@@ -41,7 +41,6 @@ impl RunObstacles {
         }
     }
 
-    /// Returns the active pause of the entry.
     pub(crate) fn pause(&self, entry: &Entry, now: DateTime<Utc>) -> Option<&PauseRecord> {
         self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.ended_at(now).is_none())
     }

@@ -11,13 +11,11 @@ use super::form::{on_one_line, priority, text};
 use super::line::{BLOCK, LogLine};
 use crate::cli::output::escape::printable;
 
-/// Socket of the journal.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Maximum length of a field name, in characters (journald, `valid_field`).
 const LONGEST_NAME: usize = 64;
 
-/// Client of the journal.
 pub(super) struct Journal {
     socket: UnixDatagram,
     path: PathBuf,

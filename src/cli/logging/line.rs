@@ -44,7 +44,6 @@ impl Fields {
         all.into_iter()
     }
 
-    /// Returns the field [`BLOCK`].
     pub(super) fn block(&self) -> Option<&str> {
         self.0.iter().find(|(name, _)| *name == BLOCK).and_then(|(_, value)| value.as_str())
     }

@@ -11,7 +11,6 @@ use super::*;
 /// Message from a registry that tries to forge log lines.
 const FORGED: &str = "no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{9b}\u{2028}\u{202e}\nTRANSSHIP_ENTRY=forged";
 
-/// Buffer for the text on standard error.
 #[derive(Clone, Default)]
 struct OutputBuffer(Arc<Mutex<String>>);
 

@@ -26,7 +26,6 @@ type KeyPath = Vec<&'static str>;
 /// are misspelt.
 const UNKNOWN: [&str; 6] = ["api_key", "bearer", "key", "FOO", "pasword", "min_age"];
 
-/// One key of the schema.
 struct Case {
     path: KeyPath,
     secrecy: Secrecy,
@@ -49,7 +48,6 @@ impl Case {
     }
 }
 
-/// Returns all keys of the schema.
 fn cases() -> Vec<Case> {
     let mut found = Vec::new();
     walk(SCHEMA.root(), &mut Vec::new(), Secrecy::Settings, &mut found);

@@ -35,7 +35,6 @@ impl Diagnostic {
         &self.path
     }
 
-    /// Returns the same diagnostic with another path.
     pub(crate) fn with_path(self, path: Path) -> Self {
         Self { path, ..self }
     }

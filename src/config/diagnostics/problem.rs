@@ -37,7 +37,6 @@ pub struct Problem {
 /// Line of a file in which the secrets are masked, and the underlined range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
-    /// Text of the line.
     pub(crate) text: String,
     /// Index of the first underlined character, counted from 0.
     pub(crate) start: usize,
@@ -76,7 +75,6 @@ impl Problems {
         Self::from_problem(problem)
     }
 
-    /// Creates a list with one problem.
     pub(crate) fn from_problem(problem: Problem) -> Self {
         Self { found: vec![problem], more: 0 }
     }

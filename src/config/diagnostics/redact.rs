@@ -191,8 +191,8 @@ fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// Masks the scalar at `line` and `column`. If the end of the scalar is unknown, masks the rest of the line, and then
-/// the following lines up to a closing quote or a delimiter.
+/// Masks the scalar at `line` and `column`. If the end of the scalar is unknown, masks the rest of the line. The mask
+/// continues on the next lines up to a closing quote or a delimiter.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();

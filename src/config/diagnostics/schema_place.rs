@@ -101,7 +101,6 @@ impl SchemaPlace {
         }
     }
 
-    /// Returns the schema of the file.
     pub(crate) fn schema(self) -> &'static Schema {
         self.schema
     }

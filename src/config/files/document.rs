@@ -64,7 +64,6 @@ pub(super) fn parse_configuration(name: &str, text: &str, schema: &'static Schem
     Ok(Document { format, ..document })
 }
 
-/// Parses a file of another program.
 pub(super) fn parse_foreign(name: &str, text: &str, schema: &'static Schema) -> Result<Document, Problems> {
     let document = parse(name, text, Format::Foreign, schema)?;
     let format = if matches!(document.root, Node::Map(_)) { Format::Foreign } else { Format::Unknown };

@@ -89,7 +89,6 @@ impl Schema {
         self.synonyms_of(table).iter().find(|synonym| synonym.written == written)
     }
 
-    /// Returns the synonyms of the keys of `table`.
     pub(crate) fn synonyms_of(&self, table: &'static Table) -> &'static [Synonym] {
         let own = self.synonyms.iter().find(|(other, _)| std::ptr::eq(*other, table));
         own.map_or(&[], |(_, synonyms)| synonyms)

@@ -75,7 +75,6 @@ pub(crate) static REGISTRY: Table = Table {
     required: &[],
 };
 
-/// Reads the options of all registries.
 pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, Options> {
     let expected = "a map with the hosts of registries as its keys";
     match value.node {

@@ -66,7 +66,6 @@ pub(crate) fn read_status(reader: &Reader<'_>, value: Option<&Value<'_>>) -> Opt
     Some(Status { listen, readers: Readers::Local })
 }
 
-/// Reads a map with `listen`, `token` and `insecure`.
 fn read_guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
     let fields = reader.fields(value, &STATUS)?;
     let written = fields.get("listen");

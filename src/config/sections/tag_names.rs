@@ -36,7 +36,6 @@ pub(crate) struct Names<'n> {
     pub(crate) places: BTreeMap<Tag, Value<'n>>,
 }
 
-/// Reads the keys `tag` and `rename`.
 pub(crate) fn read_tag_names<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Names<'n> {
     let template = fields.get("tag").and_then(|value| {
         reader.parsed(value, "a template like \"mirror-{tag}\" (to select tags, write `tags: {include: […]}`)")

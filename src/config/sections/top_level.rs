@@ -29,7 +29,6 @@ use crate::config::keys::schema::Schema;
 use crate::config::keys::synonym::Synonym;
 use crate::config::keys::table::{Shape, Table, key};
 
-/// Schema of `sync.yaml`.
 pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT, TABLES, SYNONYMS));
 
 static ROOT: Table = Table {

@@ -59,7 +59,6 @@ pub(crate) const TRANSPORT: &[Key] = &[
     ),
 ];
 
-/// Reads the keys about connections.
 pub(crate) fn read_transport(
     reader: &Reader<'_>,
     fields: &Fields<'_>,

@@ -6,7 +6,6 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Message about `${{ … }}`, an expression of GitHub Actions.
 pub(crate) const EXPRESSION: &str = "`${{ … }}` is an expression of GitHub Actions, and transship does not evaluate it";
-/// Remedy for [`EXPRESSION`].
 pub(crate) const EXPRESSION_HINT: &str =
     "set an environment variable in the workflow, and write ${NAME}, or {env: NAME} for a secret";
 

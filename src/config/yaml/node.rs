@@ -28,7 +28,6 @@ pub(crate) enum Node {
     Number(String),
     /// Text, with or without quotes.
     Text(String),
-    /// List of values.
     List(Vec<Node>),
     /// Map in the order of the file. Keys may be repeated.
     Map(Vec<(String, Node)>),

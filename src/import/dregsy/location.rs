@@ -21,7 +21,6 @@ pub(super) struct Location {
     pub(super) has_other_lister: bool,
 }
 
-/// Reader of the locations in a file.
 #[derive(Default)]
 pub(super) struct Locations {
     secrets: SecretNames,

@@ -14,7 +14,6 @@ use crate::oci::RegistryHost;
 /// Prefix in the program names of Docker's credential helpers.
 const HELPER: &str = "docker-credential-";
 
-/// Translates one item of `creds`.
 pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Reading) {
     let fields = reading.fields(view, "credentials of a registry");
     let name = reading.text_of(&fields, "registry").unwrap_or_default();
@@ -119,8 +118,8 @@ fn helper_name(written: &str) -> Option<&str> {
     good.then_some(name)
 }
 
-/// Translates a secret. If the secret is a literal text, the result contains the name of an environment variable, and a
-/// remark tells the user to set the variable.
+/// Translates a secret. If the secret is a literal text, the result contains the name of an environment variable. A
+/// remark then tells the user to set the variable.
 fn set_secret(
     view: &View<'_>,
     key: &str,

@@ -6,7 +6,6 @@ use base64::engine::general_purpose::STANDARD;
 use super::{counts, ends, imported};
 use crate::import::Program;
 
-/// Returns credentials for dregsy's `auth`.
 fn auth(text: &str) -> String {
     STANDARD.encode(text)
 }
