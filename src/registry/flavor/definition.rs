@@ -59,10 +59,7 @@ pub(crate) enum HostPattern {
     /// All names below this domain.
     Below(&'static str),
     /// All names that contain `part` and are below one of `domains`.
-    Part {
-        part: &'static str,
-        domains: &'static [&'static str],
-    },
+    Part { part: &'static str, domains: &'static [&'static str] },
 }
 
 /// Keys of a registry's credentials in docker's configuration.

@@ -82,8 +82,8 @@ async fn without_token_only_health_and_readiness_are_served() {
     for path in PATHS {
         let (status, head, body) = served.request(path, &["Host: transship.example"]).await;
         assert_eq!(status, 401, "{path}");
-        let expected = "this request needs the token of daemon.status: send the token as a bearer token, or as the password of \
-                Basic authentication with any user name\n";
+        let expected = "this request needs the token of daemon.status: send the token as a bearer token, or \
+                        as the password of Basic authentication with any user name\n";
         assert_eq!(body, expected, "{path}");
         let challenges: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("www-authenticate: ")).collect();
         assert_eq!(challenges, CHALLENGES);

@@ -357,8 +357,8 @@ fn login_check_tests_mirrors_and_warns_of_useless_ones() {
          ok      asks for: no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      mirrored pull of hub/app as anonymous (entry x): granted\n  \
-         warn    mirrored pull of lacks/app as anonymous (entry x): the mirror does not have the repository: transship reads it \
-         from the original registry"
+         warn    mirrored pull of lacks/app as anonymous (entry x): the mirror does not have the repository: \
+         transship reads it from the original registry"
     );
     assert!(
         printed(guarded.host(), 0).ends_with(
