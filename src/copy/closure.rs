@@ -154,7 +154,7 @@ async fn classify_child(batch: &Batch, child: Descriptor) -> Result<ReadResult, 
         Err(error) => {
             tracing::debug!(
                 source = batch.source.place(), %digest, %error,
-                "a child of an index is no manifest; it is read as a blob"
+                "a child of an index is not a manifest: reading the child as a blob"
             );
             Ok(ReadResult::Blob(child))
         }

@@ -95,7 +95,7 @@ fn watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> Option<Reco
         tracing::warn!(
             folder = %folder.display(),
             %error,
-            "the folder cannot be watched; its files are read every 30 s"
+            "cannot watch the folder: the daemon reads its files every 30 s"
         );
     };
     folder_watcher(folder, names, events).map_err(failed).ok()

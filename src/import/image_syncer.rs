@@ -58,8 +58,7 @@ pub(super) fn translate(root: &Node, separate: Option<(&Node, &mut Reading)>, re
     };
     if auth.is_empty() {
         draft.head.push(
-            "This file has no credentials. image-syncer reads them from a file of their own: name that file by --auth \
-             FILE."
+            "This file has no credentials. image-syncer reads credentials from a separate file: add --auth FILE."
                 .into(),
         );
     }
@@ -182,7 +181,7 @@ fn set_images(entry: &mut Entry, source: Image, destination: Image) {
             entry.include.push(format!("{}@{digest}", names[0]));
         }
         (Images::All | Images::Expression(_), _) => {
-            entry.skip("image-syncer copies all tags only if their number happens to be that of the destination");
+            entry.skip("image-syncer copies all tags only if the source has as many tags as the destination lists");
         }
         _ => entry.skip("image-syncer refuses a destination with another number of tags or another digest"),
     }

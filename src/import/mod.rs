@@ -88,13 +88,14 @@ pub enum ImportError {
     UnknownForm(String),
     /// The file contains credentials of image-syncer but no images.
     #[error(
-        "{0} has only the authentication of image-syncer: name the file with the images first, and this file by --auth"
+        "{0} contains only credentials of image-syncer: give the file with the images as the argument, and this file \
+            with --auth"
     )]
     OnlyAuth(String),
     /// The file belongs to skopeo or zot, and the options contain no target.
     #[error(
-        "{0} does not name a target: write --target HOST[/PREFIX], the target on the command line of `skopeo sync` or \
-         the address of zot itself"
+        "{0} contains no target: add --target HOST[/PREFIX]. For skopeo, this is the target on the command line of \
+            `skopeo sync`; for zot, the address of zot"
     )]
     NoTarget(String),
     /// The target is not HOST or HOST/PREFIX.

@@ -168,8 +168,8 @@ fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut
         for range in ranges {
             let mut entry = new_entry(host, &name, target);
             if range.names_prerelease {
-                let remark = reading
-                    .add_remark(&view, "transship selects only pre-releases of the version that the range names");
+                let remark =
+                    reading.add_remark(&view, "transship selects pre-releases only of the version in the range");
                 entry.comments.push(remark);
             } else {
                 // In skopeo, a range without a pre-release selects no version with a suffix.

@@ -82,7 +82,7 @@ pub enum JournalError {
         reason: String,
     },
     /// Another process has kept the journal locked for longer than the time limit.
-    #[error("the journal {} is locked by another process, and the time limit was reached", path.display())]
+    #[error("another process kept the journal {} locked until the time limit", path.display())]
     Busy {
         /// Path of the file.
         path: PathBuf,

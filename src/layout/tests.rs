@@ -382,7 +382,7 @@ async fn foreign_names_are_reported_with_digest_and_kept() {
     let expected = format!("the name {full:?} is not a tag; select the image by its digest: @{digest}");
     assert_eq!(list[3], TagEntry::Skipped(expected));
     let error = layout.resolve(&tag("v0").into()).await.unwrap_err();
-    let expected = "has no readable digest, so it cannot be copied";
+    let expected = "has no valid digest, so it cannot be copied";
     assert!(error.kind == ErrorKind::Invalid && error.detail.ends_with(expected), "{error}");
     assert!(fs::read_to_string(path.join("index.json")).unwrap().contains(full));
 }

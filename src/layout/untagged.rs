@@ -63,7 +63,7 @@ pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skip
     let mut images: Vec<&Pointer> = Vec::new();
     for (position, entry) in index.entries().iter().enumerate().filter(|(_, entry)| entry.name.is_none()) {
         let Some(pointer) = &entry.target else {
-            skipped.add(|| format!("entry {} of index.json has no readable digest", position + 1));
+            skipped.add(|| format!("entry {} of index.json has no valid digest", position + 1));
             continue;
         };
         if named.contains(&pointer.digest) || !seen.insert(pointer.digest) {

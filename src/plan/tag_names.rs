@@ -53,7 +53,7 @@ pub enum TagTemplateError {
     )]
     NoPlaceholder(String),
     /// A text with several placeholders.
-    #[error("{0:?} has {PLACEHOLDER} several times: write it once")]
+    #[error("{0:?} has {PLACEHOLDER} several times: write {PLACEHOLDER} once")]
     SeveralPlaceholders(String),
     /// A text with characters that no tag can contain.
     #[error(
@@ -253,7 +253,7 @@ mod tests {
             message("v1"),
             "\"v1\" gives every tag the same name: write {tag} for the tag at the source, like \"mirror-{tag}\""
         );
-        assert_eq!(message("{tag}-{tag}"), "\"{tag}-{tag}\" has {tag} several times: write it once");
+        assert_eq!(message("{tag}-{tag}"), "\"{tag}-{tag}\" has {tag} several times: write {PLACEHOLDER} once");
         assert!(message("-{tag}").starts_with("\"-{tag}\" makes no valid tag: "));
         assert!(message("a/{tag}").starts_with("\"a/{tag}\" makes no valid tag: "));
         assert_eq!("mirror-{tag}".parse::<TagTemplate>().unwrap().to_string(), "mirror-{tag}");

@@ -80,7 +80,7 @@ impl Status {
             Ok(snapshot) => self.print_snapshot(snapshot, output),
             Err(silence) if self.json => Err(silence.into()),
             Err(silence) => {
-                let silence = format!("{silence} (a changed port takes effect at the daemon's next start)");
+                let silence = format!("{silence} (if you changed daemon.status, restart the daemon)");
                 output.line(silence)?;
                 offline_status::print(config, &self.entries, Utc::now(), output).await?;
                 Ok(Exit::Failed)

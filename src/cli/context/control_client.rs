@@ -193,7 +193,7 @@ fn reply_line(reply: &Reply, action: Action) -> String {
     };
     match result {
         EntryResult::Queued => {
-            format!("{entry}: requested; starts now, or when `daemon.entries_at_once` permits")
+            format!("{entry}: requested; starts as soon as `daemon.entries_at_once` permits one more run")
         }
         EntryResult::WaitsAlready => format!("{entry}: already waits for a slot"),
         EntryResult::RunsAlready => format!("{entry}: already running"),
@@ -242,7 +242,7 @@ fn exit(replies: &[Reply], action: Action, entries: usize) -> Result<Exit, Failu
     let is_refused = |reply: &Reply| matches!(reply, Reply::Refused { .. });
     let last = replies.iter().filter(|reply| !is_refused(reply) && !is_followed_by_end(reply, action));
     if !replies.iter().any(is_refused) && last.count() < entries {
-        return Err(anyhow!("the daemon ended before it had sent all answers").into());
+        return Err(anyhow!("the daemon closed the connection before it sent all replies").into());
     }
     let worst = [Exit::Usage, Exit::Failed, Exit::Withheld].into_iter().find(|exit| all.contains(exit));
     Ok(worst.unwrap_or(Exit::Ok))
@@ -294,7 +294,7 @@ mod tests {
         let wait = |wait| Action::Trigger(TriggerOptions { wait });
         let queued = [reply(EntryResult::Queued)];
         assert_eq!(exit(&queued, wait(false), 1).unwrap(), Exit::Ok);
-        let ended = "error: the daemon ended before it had sent all answers";
+        let ended = "error: the daemon closed the connection before it sent all replies";
         assert_eq!(exit(&queued, wait(true), 1).unwrap_err().to_string(), ended);
         assert_eq!(exit(&queued, wait(false), 2).unwrap_err().to_string(), ended);
         let run = RunResult { run: None, outcome: "deferred".into(), tags: Default::default(), problem: None };

@@ -249,7 +249,8 @@ impl BranchReader {
             self.permit = tracker.try_separate_read(self.blob.size);
             if self.permit.is_none() {
                 self.status.0.was_interrupted.store(true, Ordering::Relaxed);
-                let detail = "the target is slower than the other targets: it will get the blob separately";
+                let detail = "the target is slower than the other targets: transship reads the blob again for this \
+                    target";
                 let (place, kind) = (self.source.place(), ErrorKind::Unavailable);
                 return Err(StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail));
             }

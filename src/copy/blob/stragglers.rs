@@ -64,8 +64,8 @@ impl ProgressTracker {
     pub(crate) fn mark_behind(&self, why: &str) {
         if !self.behind.swap(true, Ordering::Relaxed) {
             let registry = &self.scope;
-            tracing::debug!(%registry, why, "the target is slower than the other targets: it reads separately until \
-                it catches up");
+            tracing::debug!(%registry, why, "the target is slower than the other targets: transship reads the source \
+                separately for this target");
         }
     }
 

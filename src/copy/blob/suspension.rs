@@ -98,7 +98,7 @@ pub(crate) async fn resume_or_restart(
         Err(error) => {
             tracing::info!(
                 target = target.place(), digest = %blob.digest, noted = stored,
-                "an interrupted upload restarts: {error}"
+                "cannot resume an interrupted upload, so the upload restarts: {error}"
             );
         }
     }

@@ -37,7 +37,7 @@ const RENDEZVOUS_TIMES: usize = 10;
 
 /// Reason logged for a target that has not opened its upload in time.
 const LATE_REASON: &str =
-    "the target finished less than half as many blobs as a sibling, and was late to open an upload";
+    "the target finished less than half as many blobs as another target, and was late to open an upload";
 
 /// Maximum number of blobs of one order that are transferred at the same time.
 const BLOBS_AT_ONCE: usize = 256;

@@ -236,7 +236,7 @@ impl DeliveryRound {
     }
 
     fn journal_failed(&mut self, error: &JournalError) {
-        tracing::error!(%error, "cannot query the journal for pending notifications");
+        tracing::error!(%error, "cannot query the journal for waiting notifications");
         self.paused_until = Some(Instant::now() + JOURNAL_PAUSE);
     }
 }

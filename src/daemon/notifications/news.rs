@@ -86,7 +86,10 @@ pub(super) fn configuration_news(
         (Some(problems), None) => {
             let data = Data { problems: Some(List::from_texts([problems])), ..data };
             let first = problems.lines().next().unwrap_or_default();
-            let text = format!("the edited configuration is refused; the previous one stays in force: {first}");
+            let text = format!(
+                "the edited configuration is refused; the previous configuration stays in force: \
+                {first}"
+            );
             news.failure(CONFIGURATION, listener, &text, &data, now);
         }
         (None, Some(known)) => {

@@ -90,7 +90,7 @@ impl Notices {
             Ok(0) => {}
             Ok(dropped) => {
                 self.metrics.add_notifications(Delivery::GivenUp, dropped);
-                tracing::warn!(dropped, "dropped notifications: the configuration no longer has their receivers");
+                tracing::warn!(dropped, "dropped notifications: the configuration no longer names their receivers");
             }
             Err(error) => log_not_stored(&error),
         }
@@ -146,7 +146,7 @@ impl Notices {
         let dropped = self.journal.store_notifications(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
             self.metrics.add_notifications(Delivery::GivenUp, dropped);
-            tracing::error!(dropped, "too many notifications wait for a receiver: dropped the oldest");
+            tracing::error!(dropped, "too many notifications wait for a receiver: dropped the oldest notifications");
         }
         self.fresh.notify_one();
         Ok(())

@@ -36,7 +36,7 @@ impl Service {
 
     /// Refuses an edit: the last valid configuration stays in force.
     pub(super) fn refuse_edit(&mut self, problems: &Problems) {
-        tracing::error!(%problems, "the edited configuration is refused; the previous one stays in force");
+        tracing::error!(%problems, "the edited configuration is refused; the previous configuration stays in force");
         self.state.record_refused_edit(problems, Utc::now());
         let summary = self.state.status_line();
         self.systemd.reloaded(&summary);

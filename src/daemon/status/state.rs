@@ -237,11 +237,12 @@ impl DaemonState {
         if problem.is_some() {
             // The journal itself has logged the problem.
         } else if writable && self.journal_failed {
-            tracing::info!(journal = self.snapshot.journal.path, "the journal is writable again: runs start");
+            tracing::info!(journal = self.snapshot.journal.path, "the journal is writable again: runs can start");
         } else if !writable && !self.journal_failed {
             tracing::error!(
                 journal = self.snapshot.journal.path,
-                "the journal cannot be written, so no run starts: check its disk and the permissions of its folder"
+                "the journal cannot be written, so no run starts: check the disk of the journal and the permissions \
+                    of its folder"
             );
         }
         self.journal_failed = !writable;

@@ -122,6 +122,10 @@ fn set_platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
     // transship refuses a list with the same platform twice.
     let is_first = |at: usize| !parsed[..at].contains(&parsed[at]);
     let platforms = written.into_iter().enumerate().filter(|(at, _)| is_first(*at)).map(|(_, one)| one).collect();
-    entry.comments.push("A subset of the platforms becomes a new index, with a digest of its own.".into());
+    entry.comments.push(
+        "If only some platforms are copied, transship writes a new index with a different \
+        digest."
+            .into(),
+    );
     entry.rest.texts("platforms", platforms);
 }

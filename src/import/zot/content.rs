@@ -121,7 +121,7 @@ fn exclude_earlier(entry: &mut Entry, prefix: &Prefix, earlier: &[Prefix]) {
         match (prefix, other) {
             (Prefix::One(name), Prefix::One(other)) if name != other => {}
             (Prefix::One(name), Prefix::Many { patterns, .. }) if !matches(patterns, name) => {}
-            (Prefix::One(_), _) => return entry.skip("an earlier content has this repository"),
+            (Prefix::One(_), _) => return entry.skip("an earlier content item matches this repository"),
             (Prefix::Many { patterns, .. }, Prefix::One(other)) if matches(patterns, other) => {
                 let pattern = below(other);
                 entry.excluded_repositories.extend(pattern);

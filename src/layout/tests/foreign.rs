@@ -110,7 +110,7 @@ async fn entries_with_missing_or_corrupt_content_are_reported() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines[0].contains("has no name in index.json, and the layout has no file"), "{}", lines[0]);
     assert!(lines[1].contains("has no name in index.json, and cannot be read: the bytes of"), "{}", lines[1]);
-    assert_eq!(lines[2], "entry 3 of index.json has no readable digest");
+    assert_eq!(lines[2], "entry 3 of index.json has no valid digest");
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ impl Repository {
             Some(stored) if stored == blob.size => {
                 tracing::debug!(
                     place = %self.place, blob = %blob.digest, stated,
-                    "HEAD stated a wrong length, and GET the right one"
+                    "HEAD stated a wrong length; GET stated the right length"
                 );
                 Looked::Present
             }

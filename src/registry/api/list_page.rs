@@ -32,7 +32,7 @@ impl Registry {
             if retried.status.is_success() {
                 tracing::debug!(
                     place = %context.place, refusal = answer.detail(),
-                    "lists are requested without a page size from now on"
+                    "the registry refused the page size: requesting lists without a page size"
                 );
                 paging.learn_size_is_refused();
                 pages.record_actual_url(&url, &bare);
@@ -43,7 +43,8 @@ impl Registry {
             let refusal = answer.detail();
             tracing::warn!(
                 place = %context.place, refusal,
-                "the registry refuses the page after a full page without a link: the list may be incomplete"
+                "the list may be incomplete: the last page was full without a link, and the registry refused the \
+                    next page"
             );
             return Ok(None);
         }

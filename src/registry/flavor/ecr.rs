@@ -40,8 +40,8 @@ impl Flavor {
         creates_repositories_on_request: true,
         limits: Some(LimitProfile::ECR),
         hints: FlavorHints {
-            missing_repository: "a push creates the repository only if a repository creation template applies to \
-                                 CREATE_ON_PUSH: create such a template, or create the repository first",
+            missing_repository: "a push creates the repository only if a repository creation template with \
+                CREATE_ON_PUSH matches its name: create a template, or create the repository first",
             ..Self::GENERIC.hints
         },
         ..*Self::GENERIC

@@ -28,8 +28,8 @@ impl Flavor {
         hints: FlavorHints {
             denied: None,
             // Harbor requires an existing project.
-            missing_repository: "the registry creates neither repositories nor projects on push: create the \
-                                 repository or project first",
+            missing_repository: "the registry does not create repositories or projects on push: create the \
+                repository or project first",
             soft_deletion: None,
         },
     };

@@ -112,7 +112,8 @@ impl Sender {
         if failure == Failure::Throttled
             && let Some(limit) = self.limiter.throttled(permit)
         {
-            tracing::debug!(registry = %self.host, limit, "the registry throttles: sending fewer requests at once");
+            tracing::debug!(registry = %self.host, limit, "rate limited by the registry: sending fewer requests at \
+                once");
         }
         let stated = answer.retry_after.unwrap_or_default();
         let pause = pause_within(&context.budget, attempts, failure, took)?;

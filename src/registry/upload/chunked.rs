@@ -251,7 +251,7 @@ impl Session {
         tracing::debug!(
             place = %self.repository.place, blob = %self.blob.digest, sent,
             stated = ?stated.chars().take(64).collect::<String>(),
-            "the registry accepted a chunk, but its Range is not the end of the sent bytes; the digest decides"
+            "the registry accepted a chunk, but its Range does not match the sent bytes: the digest decides at the end"
         );
     }
 

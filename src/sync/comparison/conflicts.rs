@@ -124,7 +124,7 @@ async fn query_claims(engine: &Engine, entry: &Entry, source: Endpoint, target: 
         Ok(listing) => claim_selected(entry, &source, &target, &entry.selection.select(tag_names(&listing))),
         Err(error) => {
             tracing::warn!(rival = %entry.name, %error, "cannot list the tags of another entry that writes to \
-             the same target; the tags of its last run are used");
+             the same target: using the tags of the last run of that entry");
             let tags = read_last_claimed_tags(engine, entry, &source).await;
             vec![Claim { entry: entry.name.to_string(), source: source.to_string(), target, tags }]
         }

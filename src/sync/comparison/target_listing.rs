@@ -113,7 +113,7 @@ async fn read_target_history(run: &Run<'_>, source: &str, target: &str) -> Targe
     match journal.find_earlier_work(entry, source, target).await {
         Ok((has_compared, sent)) => TargetHistory { has_compared, nothing_sent: !sent },
         Err(error) => {
-            tracing::warn!(%error, "cannot query the journal: the target is queried instead");
+            tracing::warn!(%error, "cannot query the journal: querying the target instead");
             no_history
         }
     }

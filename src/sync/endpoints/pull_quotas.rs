@@ -47,7 +47,7 @@ pub(crate) async fn read_quotas(journal: &Journal) -> Option<Vec<QuotaState>> {
     match journal.quotas().await {
         Ok(records) => Some(records.into_iter().filter_map(state_from_record).collect()),
         Err(error) => {
-            tracing::warn!(%error, "cannot query the journal for pull limits: registries are queried");
+            tracing::warn!(%error, "cannot query the journal for pull limits: querying the registries");
             None
         }
     }

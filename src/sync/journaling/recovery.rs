@@ -120,7 +120,7 @@ fn report_orphaned(intents: &[Intent]) {
         open,
         tags,
         "tags may have been written right before a run was interrupted, and no entry writes to this target any more: \
-         their evidence stays incomplete until an entry or `transship copy` with this target runs"
+         transship can complete their evidence only if an entry or `transship copy` writes to this target"
     );
 }
 

@@ -470,8 +470,8 @@ pub(crate) fn conflict_message(tag: &TagReport, entries: &[String]) -> String {
     if let [entry] = entries {
         let from = tag.source_tag.as_ref().or(tag.tag.as_ref()).map(ToString::to_string).unwrap_or_default();
         return format!(
-            "the tag {from} would get the name {name} at {}, which the entry {entry} also gives to another tag: give \
-             each tag a name of its own",
+            "at {}, the entry {entry} gives the name {name} to the tag {from} and also to another tag: give each tag \
+                a different name",
             tag.target
         );
     }

@@ -128,7 +128,7 @@ fn large_layout_index_is_read_in_bounded_memory() {
         (of("{}", LARGEST), 1, "manifests, more than the maximum of 400000"),
         (of(&digest, LARGEST), 1, "manifests, more than the maximum of 400000"),
         (of(&digest, LENGTH), 0, "has no name in index.json"),
-        (nested, 0, "entry 1 of index.json has no readable digest"),
+        (nested, 0, "entry 1 of index.json has no valid digest"),
         (elsewhere, 0, ""),
     ] {
         fs::write(folder.join("index.json"), &text).unwrap();

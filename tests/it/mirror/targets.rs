@@ -210,7 +210,7 @@ fn target_that_denies_reads_gets_images_and_referrers() {
         images::list_referrers(&pair.source, "app", &image, &[&first, &late]);
         let output = pair.site.run(&["once"]).expect_success();
         assert_eq!(pair.listed(&image).len(), 2, "{status}: {}{}", output.stdout, output.stderr);
-        let warning = "the target's list of referrers may not be read";
+        let warning = "the target denies reads of its list of referrers";
         assert!(output.stderr.contains(warning) && output.stderr.contains(&digest_tag(&image)), "{}", output.stderr);
     }
 }

@@ -219,8 +219,7 @@ fn missing_repository_error_suggests_to_create_it() {
     pair.target.set(Fault::RepositoriesMustExist);
     let message = pair.refusal();
     let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push creates the repository only if a repository \
-        creation \
-                   template applies to CREATE_ON_PUSH: create such a template, or create the repository first";
+        creation template with CREATE_ON_PUSH matches its name: create a template, or create the repository first";
     assert!(message.ends_with(way_out), "{message}");
     images::small(Family::Oci, 2).put(&pair.target, "team/app", Some("other"));
     pair.site.once();
