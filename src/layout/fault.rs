@@ -44,7 +44,7 @@ pub(super) enum Fault {
     NoManifest,
     #[error("{path} lists {images} under the name {name:?}: select one of them by its digest (@{first})")]
     Ambiguous { path: PathBuf, name: String, images: String, first: Box<Digest> },
-    #[error("the entry {name:?} of {path} has no readable digest, so it cannot be copied")]
+    #[error("the entry {name:?} of {path} has no valid digest, so it cannot be copied")]
     NoDigest { path: PathBuf, name: String },
     #[error("{0}")]
     Manifest(#[from] ManifestError),
