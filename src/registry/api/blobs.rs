@@ -27,7 +27,8 @@ use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 pub(crate) enum Looked {
     Absent,
     Present,
-    /// The registry has the blob, but not with the length in the descriptor. The value is the stored length in bytes.
+    /// The registry has a blob with this digest, but the stored length differs from the length in the descriptor. The
+    /// value is the length at the registry, in bytes.
     OtherLength(u64),
 }
 
@@ -129,8 +130,8 @@ impl Repository {
         if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
     }
 
-    /// Requests the first byte of a blob with a GET request. Returns the length of the whole blob, which the response
-    /// states.
+    /// Returns the length of the whole blob; `None` if the request fails, or if the registry states no length. Requests
+    /// only the first byte (`Range: bytes=0-0`). In the response, `Content-Range: bytes 0-0/LENGTH` states the length.
     pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -215,17 +216,17 @@ pub(crate) fn first_byte(range: &str) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
 }
 
-/// Read of a blob in progress, which yields the bytes from the requested offset on.
+/// State of a read of one blob. The read yields the bytes from the requested offset to the end of the blob.
 struct BlobRead {
     context: Context,
     body: BlobBody,
-    /// Number of bytes that the read still drops before the requested offset.
+    /// Number of bytes before the requested offset that the read must still receive and drop.
     skip: u64,
-    /// Offset in the blob of the next byte that the read yields.
+    /// Position in the blob of the next byte that the read yields, in bytes from the start of the blob.
     offset: u64,
     /// Number of received bytes, including the dropped bytes.
     received: u64,
-    /// Time of the last yielded bytes. Before the first yielded bytes, the start of the read.
+    /// Time at which the read last yielded bytes. If the read has yielded no bytes, the start of the read.
     last_received: Instant,
 }
 

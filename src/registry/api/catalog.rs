@@ -41,9 +41,9 @@ struct Walk {
 }
 
 impl Registry {
-    /// Returns the names of all repositories of the registry. The client requests the list page by page. The stream
-    /// skips invalid names with a warning. If the registry has no catalog, or denies access to the catalog, the stream
-    /// yields an error.
+    /// Returns the names of all repositories of the registry. The client requests the list page by page. For each
+    /// invalid name, the stream logs a warning and yields nothing. If the registry has no catalog, or denies access to
+    /// the catalog, the stream yields an error.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let context = self.context(Step::ListRepositories);
         if !self.flavor().has_catalog {

@@ -62,7 +62,7 @@ pub enum Proof {
 /// Authentication scheme that a registry requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheme {
-    /// No authentication for the root of the API. A repository may still require authentication.
+    /// No authentication for the root of the API. A repository can still require authentication.
     Nothing,
     /// User name and password.
     Basic,
@@ -77,8 +77,8 @@ pub enum AcceptedIdentity {
     Anonymous,
     /// User of this name.
     As(String),
-    /// Unproven identity. The registry accepted a request with the configured credentials, but may also accept requests
-    /// without credentials.
+    /// Unproven identity. The registry accepted a request with the configured credentials. But the registry did not
+    /// require credentials, so the registry possibly ignored the configured credentials.
     NotRequested,
     /// Identity token that the client has not sent yet. Later requests to repositories show whether the registry
     /// accepts the identity token.
@@ -133,9 +133,9 @@ impl Registry {
     /// Sends the credentials to the registry, even if the registry accepts anonymous requests. `Ok` alone does not
     /// prove that the registry checked the credentials: see [`Registry::has_proven_login`].
     ///
-    /// If `tries_follow` is true, the caller will send requests to repositories afterwards. In this case, the method
-    /// does not send an identity token. Some token services issue no access token for a request without a scope.
-    ///
+    /// If the caller sends requests to repositories afterwards, the caller passes true as `tries_follow`. In this case,
+    /// the method does not send an identity token, because some token services issue no access token for a request
+    /// without a scope.
     /// # Errors
     /// Returns a [`LoginError`] if the client cannot read the credentials, if the registry or its token service refuses
     /// the credentials, or if the registry or its token service does not respond.
@@ -233,7 +233,8 @@ impl Repository {
     /// Checks read access: lists tags, and requests one of the tags with a HEAD request.
     ///
     /// # Errors
-    /// Returns an error if the registry denies access, or if the client cannot determine the access.
+    /// Returns an error if the registry denies access, or if the responses do not show whether the registry allows
+    /// reads.
     pub async fn check_pull(&self) -> Result<Readable, StoreError> {
         let context = self.context(Step::ListTags, "");
         let url = self.url(&context, "tags/list?n=1")?;
@@ -252,7 +253,7 @@ impl Repository {
             let context = self.context(Step::Resolve, &reference);
             let head = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, &reference)?).await?;
             limits.extend(stated_limits(&head.headers));
-            // The tag may have been deleted after the listing.
+            // Another client may have deleted the tag after the listing.
             if !head.status.is_success() && head.status != StatusCode::NOT_FOUND {
                 return Err(head.refusal(&context));
             }

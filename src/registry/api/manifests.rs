@@ -18,8 +18,9 @@ use crate::registry::http::retry::Operation;
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
-/// Maximum number of repeated writes of one manifest if a replica of the registry lags. The pauses before the writes
-/// rise from 0.25 to 4 seconds.
+/// Maximum number of repeated writes of one manifest. The client repeats a write if a replica of the registry may not
+/// have received the content that the manifest lists. The pauses before the repeated writes rise from 0.25 to 4
+/// seconds.
 const REPLICA_PAUSES: u32 = 5;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -185,16 +186,16 @@ impl Repository {
         found.is_ok_and(|found| found.into_iter().all(|found| found))
     }
 
-    /// Returns true if the registry has a child of an index. If the type of the child is unknown, looks up the child as
-    /// a manifest, and then as a blob.
+    /// Returns true if the registry has `child`, an entry of an index. Looks up the child as a manifest. If the
+    /// registry has no manifest with the digest, and the type of the child is unknown, looks up the child as a blob.
     async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
         let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
         Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
     }
 
     /// Returns true if the registry refused to write a tag that already points at this manifest. Amazon ECR refuses a
-    /// second write of an immutable tag, even with the same digest. If the response to the first write was lost, the
-    /// client has sent a second write.
+    /// second write of an immutable tag, even with the same digest. If the response to the first write is lost, the
+    /// client sends the write a second time.
     async fn is_tag_current(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
         let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
         if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {
@@ -256,8 +257,10 @@ fn descriptor_from_head(
 /// Reads the manifest in a response, and hashes the bytes.
 ///
 /// # Errors
-/// Returns [`ErrorKind::Corrupt`] if the hash differs from the requested digest. For a request by tag, the hash must be
-/// equal to the digest that the registry states.
+/// Returns [`ErrorKind::Corrupt`] in these cases:
+///
+/// - The request names a digest, and the hash differs from this digest.
+/// - The request names a tag, and the hash differs from the digest that the registry states.
 fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Response) -> Result<Manifest, StoreError> {
     let stated = answer.content_digest();
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);

@@ -1,5 +1,5 @@
-//! List of referrers, from the API or from the fallback tag. The parser reads only the descriptors, and ignores all
-//! annotations.
+//! Parser of a list of referrers. The list comes from the referrers API or from the fallback tag. The parser reads only
+//! the descriptors, and ignores all annotations.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -69,8 +69,8 @@ impl Repository {
         let trusts_tag = !has_odd_success && self.registry.facts().referrers.api() != ReferrersApi::Present;
         Ok(match (found, doubt) {
             (Ok(found), None) => found,
-            // The query of the API failed, and the registry is not known to have the API. The list under the fallback
-            // tag counts as complete.
+            // The query of the API failed, but no response has shown that the registry has the API. In this case, the
+            // list under the fallback tag counts as complete.
             (Ok(found), Some(_)) if trusts_tag && !found.manifests.is_empty() => found,
             (Ok(found), Some(error)) => Referrers { doubt: Some(error.to_string()), ..found },
             (Err(error), None) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
@@ -85,7 +85,8 @@ impl Repository {
     /// the request a second time after one of these responses:
     ///
     /// - A refusal that is typical of a registry without the API. If the registry refuses the second request too, the
-    ///   client assumes that the registry does not have the API. Exception: the API has returned a list before.
+    ///   client assumes that the registry does not have the API. But if the API returned a list earlier, the outcome is
+    ///   [`ApiOutcome::Unknown`].
     /// - A success without a list.
     async fn query_api(&self, context: &Context, subject: &Digest) -> ApiOutcome {
         if self.registry.facts().referrers.api() == ReferrersApi::Absent {
@@ -108,7 +109,7 @@ impl Repository {
             let detail = format!("{}, but an earlier request to the referrers API succeeded", answer.detail());
             return ApiOutcome::Unknown(context.error(ErrorKind::Invalid, detail));
         }
-        // A registry that reports an unknown repository or manifest may have the API.
+        // The codes `NAME_UNKNOWN` and `MANIFEST_UNKNOWN` do not show whether the registry has the API.
         if !answer.codes().iter().any(|code| code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN") {
             self.registry.facts().referrers.learn_api(ReferrersApi::Absent);
         }

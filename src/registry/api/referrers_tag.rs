@@ -1,6 +1,6 @@
-//! Fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): reads of the list of referrers under the tag,
-//! and additions to this list. Some tools store images under a tag with the same form. The client never replaces
-//! content that is not a list of referrers.
+//! Fallback tag of a manifest, such as `sha256-<hex>` (distribution-spec, "Referrers Tag Schema"). The tag points at
+//! the list of the manifest's referrers. This file reads the list, and adds entries to the list. Some tools store
+//! images under tags of the same form. The client never replaces content that is not a list of referrers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -44,8 +44,9 @@ impl Repository {
         Ok(Referrers { manifests: read.manifests, fallback, doubt })
     }
 
-    /// Returns the index under the fallback tag; `None` if the tag does not exist, or points at other content. Some
-    /// registries return the subject itself under this tag.
+    /// Returns the index under the fallback tag. Returns `None` if the tag does not exist, or if the tag points at
+    /// content that is not an index. Also returns `None` if the content is the subject itself, because some registries
+    /// return the subject under this tag.
     async fn fallback_list(&self, context: &Context, subject: &Digest) -> Result<Option<Manifest>, StoreError> {
         let tag = ManifestRef::Tag(referrers_tag(subject));
         let found = self.find_manifest(context, &tag).await?;
@@ -114,12 +115,13 @@ impl Repository {
         Ok(Tagged::Other(format!("the index {}", found.digest())))
     }
 
-    /// Returns true if an index is a list of referrers of the tag's subject. The client reads the listed manifests. One
-    /// of these conditions must be true:
+    /// Returns true if the entries `listed` of an index are referrers of the subject of the fallback tag `tag`. The
+    /// client reads the listed manifests. One of these conditions must be true:
     ///
     /// - One of the listed manifests names the subject.
-    /// - The registry has none of the listed manifests, and no entry has a platform. Entries of images have platforms.
-    /// - The index is empty.
+    /// - The registry has none of the listed manifests, and no entry states a platform. Entries of images state
+    ///   platforms.
+    /// - The index has no entries.
     async fn lists_referrers(&self, context: &Context, tag: &Tag, listed: &[Value]) -> Result<bool, StoreError> {
         let mut may_be_list = listed.len() <= MAX_PROBED;
         for entry in listed.iter().take(MAX_PROBED) {
@@ -136,8 +138,8 @@ impl Repository {
     }
 }
 
-/// Merges the referrers into the list at the target. Returns `None` if the list at the target already contains all
-/// referrers. The merge never changes an existing entry.
+/// Merges `referrers` into the list at the target. Returns `None` if the list at the target already contains each of
+/// `referrers`. The merge never changes an existing entry.
 ///
 /// If the target has no list, and `referrers` contains exactly the entries of the source's list, returns the source's
 /// list unchanged.

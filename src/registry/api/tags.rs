@@ -39,7 +39,7 @@ enum Listing {
 struct Walk {
     listing: Listing,
     pages: Pages,
-    /// URL of the next page to read; `None` while the open page has tags, and after the last page.
+    /// URL of the next page to read. `None` until the stream has processed the open page, and after the last page.
     next: Option<Url>,
     /// Page with tags that the stream has not yielded yet.
     open: Option<OpenPage>,
@@ -56,7 +56,8 @@ struct OpenPage {
     end: PageEnd,
     /// Number of names of the page that the stream has processed.
     reported: usize,
-    /// Number of names of the page that the stream has yielded, except invalid names and tags of earlier pages.
+    /// Number of tags of the page that the stream has yielded. Invalid names do not count. The stream does not yield
+    /// tags of earlier pages again.
     fresh: usize,
 }
 
@@ -227,7 +228,7 @@ struct Page {
     names: Names,
     /// Digest of each tag, by the index of the tag in `names`.
     digests: HashMap<usize, Digest>,
-    /// Indexes in `names` of the locked tags.
+    /// Indexes of the locked tags in `names`.
     locked: HashSet<usize>,
 }
 
@@ -250,8 +251,8 @@ impl Page {
     }
 }
 
-/// Parses a page in the format of the specification and in the format of Azure. Returns the number of entries in each
-/// format.
+/// Parses the same bytes twice: in the format of the specification, and in the format of Azure. Returns the number of
+/// entries for each format.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
     let standard = serde_json::from_slice(bytes).map(TagList::into_page);
@@ -278,8 +279,8 @@ impl TagList {
     }
 }
 
-/// Map from each tag to the digest of the tag. The field `manifest` in the response maps each digest to an object that
-/// contains the tags.
+/// Map from each tag to the digest of the tag. In the response, the field `manifest` has this form:
+/// `{"sha256:…": {"tag": ["v1", "v2"]}}`.
 #[derive(Default)]
 struct DigestOfTag(HashMap<Box<str>, Digest>);
 
