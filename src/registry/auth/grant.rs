@@ -25,7 +25,7 @@ impl Grant {
     }
 }
 
-/// Source of the serial numbers of one identity's grants.
+/// Counter for the serial numbers of one identity's grants.
 #[derive(Debug, Default)]
 pub(super) struct GrantNumbers(AtomicU64);
 

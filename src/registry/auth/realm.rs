@@ -27,7 +27,7 @@ pub(crate) enum RealmError {
 }
 
 /// Parses the `realm` of a challenge from the registry at `registry`. `configured` is the token service that the
-/// operator configured. The configured service may be at a local address.
+/// operator configured. The configured service can be at a local address.
 ///
 /// This function does not resolve the host name of the realm. [`crate::registry::http::resolver`] checks the addresses
 /// of the host name when the client connects.
@@ -50,9 +50,9 @@ pub(crate) fn read(realm: &str, registry: &Url, configured: Option<&TokenService
     }
 }
 
-/// Checks if the client may send credentials for the registry at `registry` to the token service at `realm`. If the
-/// registry uses plain HTTP, anybody on the network path can change the realm. In this case, only the registry's own
-/// host and the configured service may receive credentials.
+/// Checks whether the client may send the registry's credentials to the token service at `realm`. `registry` is the URL
+/// of the registry. If the registry uses plain HTTP, anybody on the network path can change the realm. In this case,
+/// only the registry's own host and the configured service may receive credentials.
 pub(crate) fn may_get_credentials(
     realm: &Url,
     registry: &Url,

@@ -16,14 +16,14 @@ pub(crate) struct RegistryRequest {
     pub(super) scopes: Scopes,
     /// Effect of the request on the pull quota.
     pub(super) reads: Reads,
-    /// True if the client sends credentials even if the registry has not required credentials.
+    /// True if the client sends credentials before the registry requires credentials.
     pub(super) is_preemptive: bool,
-    /// True if the registry refused the request without credentials.
+    /// True if the registry refused an earlier attempt of this request, and the attempt had no credentials.
     pub(super) was_refused: bool,
 }
 
 impl RegistryRequest {
-    /// Creates a request that has no body and expects a small answer.
+    /// Creates a request without a body. The client accepts an answer of at most 64 KiB.
     pub(crate) fn new(operation: Operation, method: Method, url: Url, scopes: Scopes) -> Self {
         let http = HttpRequest::new(operation, method, url);
         Self { http, scopes, reads: Reads::Nothing, is_preemptive: false, was_refused: false }
@@ -68,7 +68,7 @@ impl RegistryRequest {
         self
     }
 
-    /// Makes the client send credentials, even if the registry has not required credentials.
+    /// Makes the client send credentials before the registry requires credentials.
     pub(crate) fn with_credentials(self) -> Self {
         Self { is_preemptive: true, ..self }
     }

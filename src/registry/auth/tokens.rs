@@ -16,19 +16,19 @@ use crate::store::ErrorKind;
 /// Maximum number of slots before the client removes unused slots.
 const MAX_SLOTS: usize = 1024;
 
-/// Time after a token service did not answer a request and all its retries. During this time, the client sends no
-/// request to the token service.
+/// Time for which the client sends no request to a token service. The time begins when the token service has not
+/// answered a request and all repetitions of the request.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// Time after the token service refused a push token. During this time, the client requests only pull tokens, if a pull
-/// token is sufficient.
+/// Time for which the client requests a pull token instead of a push token, if a pull token is sufficient. The time
+/// begins when the token service refuses the push token.
 const NARROWED_FOR: Duration = Duration::from_secs(300);
 
 /// Tokens of one identity.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     slots: Mutex<HashMap<String, Arc<TokenSlot>>>,
-    /// Token service that did not answer, with the time and the reason.
+    /// Token service that did not answer the last request, the time of the failure, and the error.
     silent: Mutex<Option<(Url, Instant, AuthError)>>,
 }
 
@@ -53,7 +53,7 @@ impl TokenSlotState {
         self.refused.is_some_and(|since| since.elapsed() < NARROWED_FOR)
     }
 
-    /// Returns the token if the time of the renewal is not reached yet.
+    /// Returns the token, if the client does not have to renew the token yet.
     pub(super) fn fresh(&self) -> Option<Grant> {
         self.token.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at).map(|(grant, _)| grant.clone())
     }
@@ -81,7 +81,8 @@ impl Tokens {
     pub(super) fn slot(&self, key: &str) -> Arc<TokenSlot> {
         let mut slots = self.slots.lock();
         if slots.len() >= MAX_SLOTS && !slots.contains_key(key) {
-            // If a slot has a second owner, the slot is in use and stays.
+            // A second reference to a slot means that a task uses the slot. The map keeps each slot with a second
+            // reference.
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry(key.to_owned()).or_default())
@@ -135,8 +136,8 @@ impl Tokens {
         *self.silent.lock() = silent;
     }
 
-    /// Returns the error of the last token request, if the token service did not answer and the request ended less than
-    /// [`SILENT_FOR`] ago.
+    /// Returns the error of the last token request, if the token service at `realm` did not answer this request, and
+    /// the request ended in the last 10 seconds ([`SILENT_FOR`]).
     pub(super) fn recent_failure_of(&self, realm: &Url) -> Option<AuthError> {
         let silent = self.silent.lock();
         let (_, _, failure) =

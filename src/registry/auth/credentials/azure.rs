@@ -42,7 +42,7 @@ const SKEW: i64 = 60;
 /// the request ("How to use managed identities on a VM", "Error handling").
 const UPDATING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
 
-/// Answer of Entra or of the registry. The type has no `Debug`, which would show tokens.
+/// Answer of Entra or of the registry. The type does not implement `Debug`, because `Debug` output would show tokens.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenAnswer {

@@ -27,7 +27,8 @@ const ASSERTION_LIFETIME: i64 = 3600;
 /// User name that Google's registries expect if the password is an access token.
 const USER: &str = "oauth2accesstoken";
 
-/// Key file of a service account, in Google's format. The type has no `Debug`, which would show the key.
+/// Key file of a service account, in Google's format. The type does not implement `Debug`, because `Debug` output would
+/// show the key.
 #[derive(Deserialize)]
 struct Key {
     #[serde(rename = "type")]
@@ -42,7 +43,7 @@ struct Key {
     token_uri: String,
 }
 
-/// Answer with a token. The type has no `Debug`, which would show tokens.
+/// Answer with an access token. The type does not implement `Debug`, because `Debug` output would show the token.
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: String,

@@ -18,7 +18,7 @@ const IDENTITY_TOKEN: &str = "<token>";
 /// Text that a helper prints if the helper has no login for a registry.
 const NOT_FOUND: &str = "credentials not found";
 
-/// Output of a helper. The type has no `Debug`, which would show the secret.
+/// Output of a helper. The type does not implement `Debug`, because `Debug` output would show the secret.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperOutput {
@@ -65,7 +65,8 @@ pub(super) fn server_name(host: &RegistryHost) -> String {
     Flavor::from_host(host).credential_keys.map_or(host.as_str(), |keys| keys.written).to_owned()
 }
 
-/// Returns true if a text can be the last part of a program's name. A text with `/` is not allowed.
+/// Returns true if a text can replace NAME in `docker-credential-NAME`. A text with `/` is not allowed, because the
+/// text would name a file in another folder.
 fn is_helper_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -1,4 +1,5 @@
-//! JSON Web Tokens that this program signs with an RSA key, to prove its identity to a cloud (RFC 7519, RFC 7523).
+//! JSON Web Tokens (RFC 7519). This program signs the tokens with an RSA key, and authenticates to a cloud with the
+//! signed tokens (RFC 7523).
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair};
@@ -16,8 +17,9 @@ pub(super) enum Algorithm {
     Ps256,
 }
 
-/// Returns a signed token with these claims. The header of the token has the fields `alg`, `typ` and `parameter`.
-/// `value` is the value of the field `parameter`. Returns `None` if the key cannot sign.
+/// Returns a signed token with these claims. The header of the token has the fields `alg` and `typ`, and a third field.
+/// `parameter` is the name of the third field, such as `kid`. `value` is the value of the third field. Returns `None`
+/// if the key cannot sign.
 pub(super) fn signed(
     algorithm: Algorithm,
     (parameter, value): (&str, &str),

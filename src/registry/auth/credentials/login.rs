@@ -12,7 +12,7 @@ use crate::registry::http::response::sensitive;
 /// Time for which the client reuses a login that a program printed. If the registry refuses the login, the reuse ends.
 pub(super) const REUSED_FOR: Duration = Duration::from_secs(300);
 
-/// Duration before the expiry of a cloud's login. In this duration, the client no longer uses the login.
+/// Safety margin before the expiry of a cloud's login. During the margin, the client no longer uses the login.
 const SPARE: Duration = Duration::from_secs(60);
 
 /// Credentials to send to a registry or its token service.
@@ -67,7 +67,8 @@ impl CloudLogin {
     }
 }
 
-/// Returns the time for which the client uses a cloud's login. `lifetime` is the remaining lifetime of the login.
+/// Returns the time for which the client uses a cloud's login: `lifetime` without the margin [`SPARE`]. `lifetime` is
+/// the remaining lifetime of the login. If `lifetime` is less than two minutes, the margin is half of `lifetime`.
 pub(super) fn usable_time(lifetime: Duration) -> Duration {
     lifetime.saturating_sub(SPARE.min(lifetime / 2))
 }

@@ -41,12 +41,14 @@ pub(crate) struct ServiceClients {
     pub(crate) authority: reqwest::Client,
     /// Base URL of the registry's API.
     pub(crate) registry: Url,
-    /// Concurrency limiter of the registry. The client uses the limiter for requests to the registry itself.
+    /// Concurrency limiter of the registry. The client uses the limiter only for requests to the registry itself, such
+    /// as the exchange of an Azure token.
     pub(crate) limiter: ConcurrencyLimiter,
     pub(crate) retry_policy: RetryPolicy,
 }
 
-/// Answer of a service, with any status. The type has no `Debug`, which would show secrets.
+/// Answer of a service, with any status. The type does not implement `Debug`, because `Debug` output would show
+/// secrets.
 pub(super) struct CloudAnswer {
     head: ResponseHead,
     body: Vec<u8>,
@@ -64,7 +66,7 @@ impl ServiceClients {
     }
 
     /// Sends a request whose body is in memory, and reads the answer. Repeats the request after a transient failure,
-    /// and after a status in `transient`. The retries end after [`MAX_RETRY_TIME`].
+    /// and after a status in `transient`. The repetitions end 120 seconds ([`MAX_RETRY_TIME`]) after the first attempt.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,

@@ -39,7 +39,8 @@ const SESSION_NAME: &str = "transship";
 /// Maximum number of profiles in a chain of source profiles.
 const MAX_PROFILES: usize = 5;
 
-/// Access keys, with which the client signs requests. The type has no `Debug`, which would show secrets.
+/// Access keys, with which the client signs requests. The type does not implement `Debug`, because `Debug` output would
+/// show the keys.
 pub(super) struct Keys {
     /// Id of the access key. The id is not secret.
     pub(super) id: String,
@@ -128,8 +129,8 @@ impl Keys {
 impl KeySearch<'_> {
     async fn keys_from_profile(&self, name: &str) -> Result<Keys, AuthError> {
         let (mut name, mut roles) = (name.to_owned(), Vec::new());
-        // The loop follows the source profiles until a profile has keys. Then the client assumes the roles in reverse
-        // order.
+        // The loop goes from profile to profile along `source_profile`, until a profile provides keys. Then the client
+        // assumes the collected roles in reverse order.
         let mut keys = loop {
             let profile = profile::read(&self.aws.variables, &name).await?;
             let profile = profile.ok_or_else(|| AuthError::denied(format!("there is no AWS profile {name}")))?;

@@ -41,8 +41,8 @@ enum Authorizations {
     One(Authorization),
 }
 
-/// Password of a registry, with the end of the password's lifetime. The type has no `Debug`, which would show
-/// passwords.
+/// Password of a registry, and the end of the password's lifetime. The type does not implement `Debug`, because `Debug`
+/// output would show the password.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Authorization {

@@ -12,7 +12,7 @@ use super::keys::Keys;
 use crate::registry::Variables;
 use crate::registry::auth::error::AuthError;
 
-/// Settings of one profile. The type has no `Debug`, which would show secrets.
+/// Settings of one profile. The type does not implement `Debug`, because `Debug` output would show secrets.
 #[derive(Default)]
 pub(super) struct Profile(BTreeMap<String, SecretString>);
 
