@@ -15,7 +15,7 @@ const SIGNATURE: &str = "x-hub-signature-256";
 pub(super) enum Proof {
     /// The head contains the secret of the receiver.
     Secret,
-    /// The head contains this signature, which must be compared with the body.
+    /// The head contains this signature. [`Self::is_valid`] compares the signature with the HMAC of the body.
     Signed([u8; 32]),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Proof {
 ///
 /// Docker Hub cannot set a header. For Docker Hub only, the address may contain the secret as `?token=`.
 ///
-/// Only GitHub signs the body. The signature of any other sender is ignored.
+/// Only GitHub signs the body. For other kinds of receivers, the function ignores a signature.
 pub(super) fn proof(kind: HookKind, secret: &str, headers: &HeaderMap, query: Option<&str>) -> Option<Proof> {
     if let Some(signature) = headers.get(SIGNATURE).filter(|_| kind == HookKind::Ghcr) {
         let digits = signature.to_str().ok()?.strip_prefix("sha256=")?;

@@ -5,8 +5,8 @@
 //! - `authentication` checks the senders' credentials, without I/O.
 //! - `port` contains the routes.
 //!
-//! The daemon decides which runs start and when. No code in this module waits for a run. The content of an event is not
-//! trusted: an event only starts a run, and the run compares the tags at the source and at the targets.
+//! The daemon decides which runs start and when. No code in this module waits for a run. The module does not trust the
+//! content of an event. An event only starts a run, and the run compares the tags at the source and at the targets.
 
 mod authentication;
 #[cfg(any(test, feature = "fuzzing"))]

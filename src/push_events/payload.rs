@@ -16,11 +16,11 @@ pub(super) struct PushEvents {
     /// Pushed tags.
     pub(super) pushes: Vec<Push>,
     /// Number of events that are not pushes of tags: pulls, deletions, pushes of blobs, pushes of manifests without a
-    /// tag, pings. Pushes without a registry also count.
+    /// tag, pings. The number includes `without_registry`.
     pub(super) ignored: usize,
-    /// Number of pushed tags whose registry is unknown: the event does not name the registry, and the configuration of
-    /// the receiver does not name the registry. The port accepts events with these pushes. If the port refused an
-    /// event, the sender might repeat this event forever and send no other events.
+    /// Number of pushed tags whose registry is unknown. Neither the event nor the configuration of the receiver names
+    /// the registry. The port answers these events with a success. If the port refused an event, the sender might
+    /// repeat this event forever and send no other events.
     pub(super) without_registry: usize,
 }
 
