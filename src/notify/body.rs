@@ -9,7 +9,8 @@ use crate::oci::{Digest, Tag};
 /// Version of the body's format.
 const VERSION: u32 = 2;
 
-/// Maximum number of items in a list. The remaining items are only counted.
+/// Maximum number of items in a list. If a list has more items, the body contains only the number of the remaining
+/// items.
 const MAX_ITEMS: usize = 100;
 
 /// Maximum number of characters in a text. A longer text is truncated.
@@ -101,7 +102,7 @@ impl<T> List<T> {
         Self { items, more: all.count() }
     }
 
-    /// Returns the number of all items, including the items that are only counted.
+    /// Returns the number of all items, including the items after the first 100.
     #[must_use]
     pub fn count(&self) -> usize {
         self.items.len() + self.more

@@ -23,7 +23,7 @@ const MIN_KEY: usize = 8;
 pub struct Notify {
     /// Receiver of the messages.
     pub webhook: Webhook,
-    /// Events that are sent, at least one. Default: [`Event::DEFAULT`].
+    /// Events about which the receiver gets a message, at least one event. Default: [`Event::DEFAULT`].
     pub on: BTreeSet<Event>,
 }
 
@@ -32,7 +32,7 @@ pub struct Notify {
 pub struct Webhook {
     /// Name of the receiver in logs and in the journal.
     pub receiver: Receiver,
-    /// URL to which messages are posted: an [`Address`]. The part after its host may be a secret.
+    /// URL that receives the messages: an [`Address`]. The part of the URL after the host can be a secret.
     pub url: Secret,
     /// Key that signs messages: a [`SigningKey`].
     pub secret: Secret,
@@ -40,7 +40,7 @@ pub struct Webhook {
 
 /// Name of a receiver, which contains no secret:
 /// - the host of the address and a few digits of a hash, if the configuration contains the address;
-/// - otherwise the location of the address, such as its file.
+/// - otherwise the place from which transship reads the address, such as the path of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receiver(Arc<str>);
 
@@ -84,7 +84,7 @@ pub enum Event {
 pub struct EventError(String);
 
 impl Event {
-    /// Events that are sent if the configuration names no event.
+    /// Events for a receiver whose configuration names no event.
     pub const DEFAULT: [Self; 2] = [Self::Failure, Self::Recovery];
 
     /// Words for all events.

@@ -66,8 +66,8 @@ impl Post {
         Ok(Self { remote: client(|builder| builder)?, local: client(reqwest::ClientBuilder::no_proxy)? })
     }
 
-    /// Sends a message once. `now` is the time in the signature. The request takes at most 30 seconds. If this future
-    /// is dropped, the receiver may still have received the message.
+    /// Sends a message once. `now` is the time in the signature. The request takes at most 30 seconds. If the caller
+    /// drops this future, the receiver may already have received the message.
     ///
     /// # Errors
     /// [`Refusal`] if the receiver did not accept the message.
@@ -84,7 +84,7 @@ impl Post {
             .header("webhook-timestamp", now.timestamp())
             .header("webhook-signature", signature(&key, &message.id, now, &message.body))
             .body(message.body.clone());
-        // The body of the response is not read, because a body may be endless.
+        // The client does not read the body of the response, because the body can be endless.
         let answer = request
             .send()
             .await
@@ -103,8 +103,8 @@ impl Post {
 }
 
 /// Returns true if a response refuses the message itself, or reports that the receiver no longer exists (Standard
-/// Webhooks, "Deliverability"). Other errors may be temporary. For example, during the deployment of a receiver, its
-/// proxy may respond that a route is missing.
+/// Webhooks, "Deliverability"). Other errors can be temporary. For example, a proxy can answer 404 while the operator
+/// deploys the receiver.
 fn refuses_message(status: StatusCode) -> bool {
     matches!(
         status,
@@ -119,7 +119,8 @@ fn refuses_message(status: StatusCode) -> bool {
 
 fn client(configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
     let builder = || configure(bare_client().connect_timeout(CONNECT));
-    // Receivers over plain HTTP need no certificate authority.
+    // If the first build fails (without certificate authorities of the system, for example), receivers over plain HTTP
+    // still need a client.
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
@@ -136,7 +137,7 @@ fn later(why: String) -> Refusal {
     Refusal::Later { why, wait: None }
 }
 
-/// Returns the innermost cause of an error, which contains no address.
+/// Returns the innermost cause of an error. The innermost cause does not contain the address of the receiver.
 fn innermost_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
