@@ -77,8 +77,10 @@ impl Outgoing {
 }
 
 impl Watch {
-    /// Waits until the registry has accepted no byte for `idle`, or has not answered within `commit` after the last
-    /// byte. Returns the error message.
+    /// Waits until the upload stalls. Returns the error message. An upload stalls in these cases:
+    ///
+    /// - The registry accepts no byte for the duration `idle`.
+    /// - The registry sends no answer for the duration `commit` after the last byte.
     pub(crate) async fn stalled(&self, idle: Duration, commit: Duration) -> String {
         loop {
             let (deadline, detail) = match self.with_state(|state| state.phase) {

@@ -8,7 +8,7 @@ use crate::fair_queue::Tenant;
 use crate::registry::Flavor;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Context of an operation in progress, from which the client creates errors and limits retries.
+/// Context of one operation. The client uses the context to create errors and to limit retries.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     /// Repository or registry, for messages.
@@ -20,13 +20,13 @@ pub(crate) struct Context {
     pub(crate) tenant: Tenant,
     /// Flavour of the registry, which determines the hints in error messages.
     pub(crate) flavor: &'static Flavor,
-    /// Retry budget of the operation's item.
+    /// Retry budget of the blob, manifest or list with which the operation works.
     pub(crate) budget: Budget,
 }
 
 impl Context {
-    /// Creates the context of an operation with `subject` (a tag, a digest or an empty text) at `place`, for the
-    /// default tenant.
+    /// Creates the context of an operation, for the default tenant. `place` is the repository or the registry.
+    /// `subject` is a tag, a digest or an empty text.
     pub(crate) fn new(
         place: Arc<str>,
         step: Step,

@@ -25,7 +25,7 @@ pub(crate) struct Examined {
 }
 
 impl Examined {
-    /// Returns the server's certificate in DER form, if the connection has one.
+    /// Returns the server's certificate in DER form; `None` if the server sent no certificate.
     pub(crate) fn certificate(&self) -> Option<&[u8]> {
         self.response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate)
     }

@@ -21,7 +21,7 @@ use super::wrong_port;
 use crate::fair_queue::Tenant;
 use crate::registry::limits::concurrency::Permit;
 
-/// Maximum number of redirects that one request follows.
+/// Maximum number of redirects that the client follows for one request.
 const MAX_REDIRECTS: usize = 10;
 
 /// Credentials of one attempt, and the listener for the registry's answers.
@@ -35,8 +35,9 @@ pub(crate) struct Authorization<'a> {
     pub(crate) listener: &'a dyn AnswerListener,
 }
 
-/// Listener of a higher layer for answers. The sender calls the listener for each answer of the registry itself,
-/// including redirects, before the sender reads the body. The sender does not report answers of other hosts.
+/// Listener for answers. A higher layer implements the listener. The sender calls the listener for each answer of the
+/// registry itself, including redirects. The call comes before the sender reads the body. The sender does not report
+/// answers of other hosts.
 pub(crate) trait AnswerListener: Sync {
     /// Records an answer to a request with this `Authorization`. Returns true if the answer's `Retry-After` must not
     /// pause all requests to the registry.
@@ -209,8 +210,8 @@ async fn complete_within<T>(
     tokio::time::timeout(limit, work).await.unwrap_or_else(late)
 }
 
-/// Returns true if the client may follow a redirect with this status. The client does not redirect a token request with
-/// a body, because the body contains the login.
+/// Returns true if the client may follow a redirect with this status. The client never sends the body of a token
+/// request to another URL, because the body contains the login.
 fn follows(request: &HttpRequest, status: StatusCode) -> bool {
     let keeps_method = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
     let is_read = matches!(request.method, Method::GET | Method::HEAD);

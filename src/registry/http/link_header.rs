@@ -161,7 +161,7 @@ fn is_same_list(page: &Url, link: &Url) -> bool {
 /// Link in the value of a header.
 struct Link<'a> {
     target: &'a str,
-    /// Value of the parameter `rel`, if the link has one.
+    /// Value of the parameter `rel`; `None` if the link has no parameter `rel`.
     relations: Option<String>,
 }
 

@@ -20,7 +20,8 @@ pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// Maximum number of names of one list.
 pub(crate) const MAX_NAMES: usize = 1_000_000;
 
-/// Maximum number of names in one list that the grammar of the specification does not allow.
+/// Maximum number of invalid names in one list. A name is invalid if the grammar of the specification does not allow
+/// the name.
 pub(crate) const MAX_UNUSABLE: usize = 10_000;
 
 /// Maximum number of characters of an invalid name that a message shows.
@@ -62,7 +63,7 @@ impl Paging {
     }
 
     /// Returns true if a page without a link is full, so the list may have more pages. Some proxies drop the header
-    /// `Link` (Quay, PR 5398). The page is full if the number of its names is one of:
+    /// `Link` (Quay, PR 5398). The page is full if the number of names is:
     ///
     /// - at least the requested number;
     /// - at least the largest number of names of an earlier page with a link;
@@ -96,7 +97,7 @@ pub(crate) fn without_size(page: &Url) -> Url {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     text: String,
-    /// Offset in `text` of the end of each name.
+    /// End of each name, as an offset in `text`.
     ends: Vec<u32>,
 }
 
@@ -157,7 +158,7 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// JSON text that borrows from the input if it has no escapes.
+/// JSON string. If the string has no escapes, the value borrows the bytes of the input.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 

@@ -49,8 +49,8 @@ impl Secrets {
                 self.add(&value);
             }
         }
-        // The URL may encode a secret in a different way from `add`. The loop therefore also adds each secret as
-        // written in the URL.
+        // The URL can encode a secret differently from the encodings that `add` creates. The loop therefore also adds
+        // the secret in the encoding of the URL, such as `a%2fb`.
         let written = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let known = self.0.clone();
         for (_, value) in written.filter(|(_, value)| value.len() >= MIN_SECRET) {

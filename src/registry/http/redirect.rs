@@ -1,5 +1,5 @@
 //! URLs that a registry sends in `Location` and `Link`. The functions resolve a URL, add a missing path prefix, and
-//! decide if the client may follow the URL.
+//! decide whether the client may follow the URL.
 
 use http::HeaderMap;
 use http::header::{LINK, LOCATION};
@@ -32,9 +32,9 @@ pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, Redire
     Ok(url)
 }
 
-/// Adds the path prefix of `base`, the base URL of the API, to `Location` and `Link` in a response. A registry behind a
-/// reverse proxy may not know the prefix, and sends `/v2/…` instead of `PREFIX/v2/…`. Does nothing if `base` has no
-/// prefix.
+/// Adds the path prefix of `base`, the base URL of the API, to `Location` and `Link` in a response. If a registry
+/// behind a reverse proxy does not know the prefix, the registry sends `/v2/…` instead of `PREFIX/v2/…`. If `base` has
+/// no prefix, the function does nothing.
 pub(crate) fn add_prefix(base: &Url, headers: &mut HeaderMap) {
     if base.path() == "/" {
         return;

@@ -49,7 +49,7 @@ pub(crate) enum Expects {
 }
 
 impl HttpRequest {
-    /// Creates a request that has no body and expects a small answer.
+    /// Creates a request without a body. The client accepts an answer of at most 64 KiB ([`SMALL`]).
     pub(crate) fn new(operation: Operation, method: Method, url: Url) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
         Self { operation, method, url, headers, payload, expects, lists_referrers: false, stops_at_store: false }

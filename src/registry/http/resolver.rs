@@ -76,7 +76,8 @@ pub(crate) struct GuardedResolver {
     pub(crate) registry: Url,
 }
 
-/// Error of a token service whose host name has only forbidden near addresses.
+/// Error for a token service with a host name. All addresses of the host name are near addresses that the client must
+/// not contact.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the token service {name} has the address {address}, {near}: transship sends no request to this service; to \
@@ -88,7 +89,8 @@ pub(crate) struct NearName {
     near: Nearness,
 }
 
-/// Error of a token service at a forbidden near address.
+/// Error for a token service whose URL contains a near address that the client must not contact, such as
+/// `https://127.0.0.1/token`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the registry names a token service at {0}, {1}: transship sends no request to this service; to permit it, set \
@@ -96,9 +98,10 @@ pub(crate) struct NearName {
 )]
 pub(crate) struct NearService(String, Nearness);
 
-/// Checks if the client may send requests for the registry at `registry` to a token service at a literal address. A
-/// near address is allowed only if the operator configured the service, or if the registry has the same nearness. If
-/// the host of the service is a name that needs DNS, returns `Ok`.
+/// Checks whether the client may send a token request to `service`, if the host of `service` is a literal address.
+/// `registry` is the registry that named the service. A near address is allowed only if the operator configured the
+/// service, or if the registry has the same nearness. If the host of the service is a name that needs DNS, returns
+/// `Ok`.
 pub(crate) async fn judge_address(
     service: &Url,
     registry: &Url,

@@ -180,8 +180,8 @@ impl Attempts {
         Self { operation, failures: 1, throttles: 1, not_taken: 0, limits: (policy.attempts, max_throttles), pauses }
     }
 
-    /// Returns the pause before the next attempt; `None` if no other attempt is allowed. The first [`MAX_UNPROCESSED`]
-    /// failures of the kind [`Failure::Unprocessed`] do not count as attempts.
+    /// Returns the pause before the next attempt; `None` if the policy allows no other attempt. The first 200
+    /// ([`MAX_UNPROCESSED`]) failures of the kind [`Failure::Unprocessed`] do not count as attempts.
     pub(crate) fn next_pause(&mut self, failure: Failure) -> Option<Duration> {
         if failure == Failure::Unprocessed && may_repeat(self.operation, failure) && self.not_taken < MAX_UNPROCESSED {
             self.not_taken += 1;

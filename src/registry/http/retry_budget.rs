@@ -1,15 +1,15 @@
-//! Retry budgets. A budget limits the failed requests for one item. An item is a blob, a manifest or a list of one
-//! repository. Several layers of the program repeat failed requests. All layers share the budget of an item, so the
-//! repetitions of the layers do not multiply.
+//! Retry budgets. A budget limits the failed requests for one item. An item is a blob, a manifest or a list (of tags,
+//! for example). Each item belongs to one repository or registry. Several layers of the program repeat failed requests.
+//! All layers share the budget of an item, so the repetitions of the layers do not multiply.
 //!
 //! A budget is spent when one of these bounds is reached:
 //!
-//! - [`MAX_FAILURES`] failures;
-//! - [`MAX_THROTTLES`] throttling responses;
-//! - [`MAX_TIME`] as the total time of failed requests and of the pauses after failed requests.
+//! - 9 failures ([`MAX_FAILURES`]);
+//! - 20 throttling responses ([`MAX_THROTTLES`]);
+//! - 120 seconds ([`MAX_TIME`]) as the total time of failed requests and of the pauses after failed requests.
 //!
-//! The client resets the budget of an item when the item progresses, or when no request for the item fails for
-//! [`REMEMBERED`]. While a budget is spent, the client sends each request for the item only once.
+//! The client resets the budget of an item when the item progresses, or when no request for the item has failed during
+//! the last 60 seconds ([`REMEMBERED`]). While a budget is spent, the client sends each request for the item only once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,13 +100,14 @@ impl Spent {
 }
 
 impl Budget {
-    /// Returns the budget of a step with `subject` (a tag, a digest or an empty text) at `place`.
+    /// Returns the handle to a budget. `place` is the repository or the registry. `subject` is a tag, a digest or an
+    /// empty text. `step` determines the kind of work.
     pub(crate) fn new(budgets: &Arc<Budgets>, place: &Arc<str>, step: Step, subject: &str) -> Self {
         let item = Item { place: place.clone(), subject: subject.into(), work: Work::from_step(step) };
         Self { budgets: budgets.clone(), item }
     }
 
-    /// Returns the budget of the same subject at another step.
+    /// Returns the handle to the budget of the same place and subject for another step.
     pub(crate) fn at_step(&self, step: Step) -> Self {
         Self { budgets: self.budgets.clone(), item: Item { work: Work::from_step(step), ..self.item.clone() } }
     }
@@ -132,7 +133,7 @@ impl Budget {
         !spent.is_exhausted()
     }
 
-    /// Records that the client pauses before the next request. The pause uses time of the budget.
+    /// Records that the client pauses before the next request. The pause counts towards [`MAX_TIME`].
     pub(crate) fn record_pause(&self, pause: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.time += pause;
@@ -140,8 +141,8 @@ impl Budget {
         }
     }
 
-    /// Records a wait that the registry requested before the next request. The wait uses no time of the budget. The
-    /// wait does not count towards [`REMEMBERED`].
+    /// Records a wait that the registry requested before the next request. The wait counts neither towards [`MAX_TIME`]
+    /// nor towards [`REMEMBERED`].
     pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.last += stated;

@@ -16,7 +16,6 @@ use crate::store::{ErrorKind, StoreError};
 
 /// Request of a higher layer. For each attempt, the higher layer adds the credentials and updates the pull quota.
 pub(crate) trait SendOnce: Send {
-    /// Returns the request.
     fn request(&self) -> &HttpRequest;
 
     /// Performs one attempt. Within the attempt, the higher layer may send the request a second time, for example to
@@ -32,7 +31,7 @@ pub(crate) trait SendOnce: Send {
 pub(crate) enum Attempt {
     /// The answer is final, so the retry policy does not apply.
     Final(Response),
-    /// The attempt has ended. The retry policy decides if the sender repeats the request.
+    /// The attempt has ended. The retry policy decides whether the sender repeats the request.
     Ended {
         outcome: Result<Response, TransportError>,
         /// Number of the attempt's permit.
@@ -125,8 +124,8 @@ impl Sender {
     }
 }
 
-/// Records a failed attempt that took the time `took`. Returns the pause before the next attempt. Returns `None` if the
-/// attempts of the request, or the retry budget of the item, allow no other attempt.
+/// Records a failed attempt; `took` is the duration of the attempt. Returns the pause before the next attempt. Returns
+/// `None` if the attempts of the request, or the retry budget of the item, allow no other attempt.
 fn pause_within(budget: &Budget, attempts: &mut Attempts, failure: Failure, took: Duration) -> Option<Duration> {
     let pause = budget.record_failure(failure, took).then(|| attempts.next_pause(failure))??;
     budget.record_pause(pause);

@@ -41,7 +41,7 @@ pub(crate) struct Sender {
     pub(crate) transport: Transport,
     pub(crate) pace: Pace,
     pub(crate) limiter: ConcurrencyLimiter,
-    /// State of the log lines about rate limits.
+    /// State that prevents repeated log lines about rate limits.
     pub(super) rate_limit_log: RateLimitLog,
     pub(crate) meter: Meter,
     pub(crate) retry_policy: RetryPolicy,
