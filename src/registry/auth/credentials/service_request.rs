@@ -66,7 +66,8 @@ impl ServiceClients {
     }
 
     /// Sends a request whose body is in memory, and reads the answer. Repeats the request after a transient failure,
-    /// and after a status in `transient`. The repetitions end 120 seconds ([`MAX_RETRY_TIME`]) after the first attempt.
+    /// and after a status in `transient`. The client starts no repetition later than 120 seconds ([`MAX_RETRY_TIME`])
+    /// after the first attempt.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
