@@ -180,8 +180,8 @@ fn harbor(receiver: &Receiver, event: &HarborEvent) -> PushEvents {
     collect_pushes(receiver, named)
 }
 
-/// Event of Docker Hub: docs.docker.com, "Webhooks". transship does not call its `callback_url`, which is for chains of
-/// webhooks.
+/// Event of Docker Hub: docs.docker.com, "Webhooks". transship does not call the `callback_url` in the event, because
+/// Docker Hub uses the URL only for chains of webhooks.
 #[derive(Deserialize)]
 struct HubEvent {
     push_data: HubPush,

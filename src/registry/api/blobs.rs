@@ -89,9 +89,9 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob with a GET request. `stated` is the length in the HEAD response, which differs from
-    /// the length in the descriptor. If the GET response states no length, returns [`Looked::Absent`], so the caller
-    /// uploads the blob again.
+    /// Checks the length of a blob with a GET request. `stated` is the length in the HEAD response. The caller has
+    /// found that `stated` differs from the length in the descriptor. If the GET response states no length, returns
+    /// [`Looked::Absent`], so the caller uploads the blob again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {

@@ -55,11 +55,11 @@ struct Item {
 /// Kind of work on an item. All steps of one kind share a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
-    /// Download of a blob, which progresses by bytes.
+    /// Download of a blob. Newly received bytes are progress.
     Read,
-    /// Upload of a blob, which progresses by bytes.
+    /// Upload of a blob. Bytes that the registry newly stored are progress.
     Upload,
-    /// Any other step, which progresses with each successful response.
+    /// Step without a transfer of a blob, such as the read of a manifest. Each successful response is progress.
     Of(Step),
 }
 

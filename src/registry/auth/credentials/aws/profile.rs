@@ -31,7 +31,7 @@ pub(super) enum KeySource {
     WebIdentity { role: String, token: String, session: Option<String> },
     /// The client assumes a role with the keys of the profile `source`.
     Role { role: Role, source: String },
-    /// The client assumes a role with the keys of `source`, which is the value of `credential_source`.
+    /// The client assumes a role with the keys of `source`, the value of `credential_source` in the profile.
     RoleFromSource { role: Role, source: String },
 }
 
