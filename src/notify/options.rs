@@ -38,7 +38,7 @@ pub struct Webhook {
     pub secret: Secret,
 }
 
-/// Name of a receiver, which contains no secret:
+/// Name of a receiver. The name contains no secret. The name is:
 /// - the host of the address and a few digits of a hash, if the configuration contains the address;
 /// - otherwise the place from which transship reads the address, such as the path of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +110,7 @@ impl FromStr for Event {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(Url);
 
-/// Error for a text that is not an [`Address`]. The error does not repeat the text, because the text may be a secret.
+/// Error for a text that is not an [`Address`]. The error does not repeat the text, because the text can be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not the address of a webhook: write https://HOST/PATH")]
 pub struct AddressError;
@@ -147,7 +147,7 @@ impl fmt::Debug for Address {
 /// Key that signs messages: the bytes of a text, or the decoded base64 after the prefix `whsec_`.
 pub struct SigningKey(hmac::Key);
 
-/// Error for a text that is not a [`SigningKey`]. The error does not repeat the text, because the text may be a secret.
+/// Error for a text that is not a [`SigningKey`]. The error does not repeat the text, because the text can be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SigningKeyError {
     /// The text is not base64.

@@ -1,5 +1,5 @@
 //! One attempt to deliver a message to a webhook. An attempt follows no redirect, and reads only the status and
-//! `Retry-After` of the response. Errors contain only the host of an address, because the rest of the address may be
+//! `Retry-After` of the response. Errors contain only the host of an address, because the rest of the address can be
 //! secret.
 
 use std::error::Error as _;
@@ -53,7 +53,7 @@ pub enum Refusal {
 pub struct Post {
     /// Client for other machines.
     remote: reqwest::Client,
-    /// Client for loopback addresses, which does not use the proxy of the environment.
+    /// Client for loopback addresses. This client does not use the proxy of the environment.
     local: reqwest::Client,
 }
 
@@ -124,7 +124,7 @@ fn client(configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) 
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
-/// Reads and parses a secret. The error is [`Refusal::Later`], because the operator may repair the file of the secret.
+/// Reads and parses a secret. The error is [`Refusal::Later`], because the operator can repair the file of the secret.
 async fn read_and_parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     what: &str,
     secret: &Secret,

@@ -241,7 +241,7 @@ struct GithubTag {
 
 fn ghcr(receiver: &Receiver, event: &GithubEvent) -> PushEvents {
     let GithubPackage { name, namespace, package_type, package_version } = &event.package;
-    // Repository names in the registry are lower case, but GitHub's names of owners may contain upper case.
+    // Repository names in the registry are lower case, but GitHub's names of owners can contain upper case.
     let repository = format!("{namespace}/{name}").to_lowercase();
     let tag = package_version.as_ref().and_then(|version| version.container_metadata.as_ref()?.tag.as_ref());
     let is_image = package_type.eq_ignore_ascii_case("container") || package_type.eq_ignore_ascii_case("docker");

@@ -78,7 +78,8 @@ impl Port {
     /// Returns a port that uses the receivers and entries in `config` at the time of each request.
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>, deliver: Arc<dyn Deliver>) -> Self {
-        // The counters must exist before the first request, which may arrive before the daemon's loop has started.
+        // The counters must exist before the first request. This request can arrive before the daemon's loop has
+        // started.
         metrics.push_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
         Self {
             config,

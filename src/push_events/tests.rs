@@ -18,7 +18,7 @@ use crate::status::Metrics;
 
 const SECRET: &str = "0123456789abcdef";
 
-/// Fake of the daemon, which records the run requests. If `ending` is true, the fake refuses all requests.
+/// Fake of the daemon. The fake records the run requests. If `ending` is true, the fake refuses all requests.
 #[derive(Default)]
 struct FakeDaemon {
     runs: Mutex<Vec<String>>,

@@ -73,7 +73,7 @@ impl Registry {
         url: Url,
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
-        // The request always has credentials. A registry may list only some of the repositories to an anonymous client,
+        // The request always has credentials. A registry can list only some of the repositories to an anonymous client,
         // without an error (project-zot/zot#3869).
         let request = |url| {
             RegistryRequest::read(Method::GET, url, Scopes::catalog())

@@ -129,7 +129,7 @@ impl Repository {
     }
 
     /// Looks up a manifest after a write. The caller uses this check if a successful response to the write states no
-    /// digest and the status is not 201 (distribution-spec, "Pushing Manifests"). A proxy may have sent this response.
+    /// digest and the status is not 201 (distribution-spec, "Pushing Manifests"). Such a response can come from a proxy.
     /// If the lookup fails, logs a warning and returns `Ok`.
     async fn verify_written(
         &self,
@@ -171,7 +171,7 @@ impl Repository {
     }
 
     /// Returns true if the registry refused a manifest because of missing content, although the registry has the
-    /// content. In this case, the refusal may come from a replica that has not received the content yet.
+    /// content. In this case, the refusal can come from a replica that has not received the content yet.
     async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Response) -> bool {
         let lacks = self.registry.flavor().replicas_lag
             && !answer.status.is_success()

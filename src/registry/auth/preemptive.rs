@@ -118,7 +118,7 @@ impl Authenticator {
     }
 
     /// Returns true if the client should repeat a refused request with preemptive credentials. A 404 counts as a
-    /// refusal, because a registry may hide a private repository with a 404.
+    /// refusal, because a registry can hide a private repository with a 404.
     ///
     /// `used` is the grant of the request; `None` for a request without credentials. If the request had credentials,
     /// records the result and returns false.

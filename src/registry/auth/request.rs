@@ -61,7 +61,7 @@ impl RegistryRequest {
     }
 
     /// Makes the client accept a redirect to a storage service as the final answer. The client does not follow this
-    /// redirect, because the signed URL may be valid only for GET. The client still follows a redirect to the same
+    /// redirect, because the signed URL can be valid only for GET. The client still follows a redirect to the same
     /// content at a registry.
     pub(crate) fn stopping_at_store(mut self) -> Self {
         self.http.stops_at_store = true;

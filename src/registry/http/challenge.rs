@@ -18,7 +18,7 @@ impl Challenge {
     }
 }
 
-/// Returns all challenges of a response. Each header may contain several challenges.
+/// Returns all challenges of a response. Each header can contain several challenges.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| Reader { rest: value }.challenges()).collect()

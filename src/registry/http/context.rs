@@ -18,7 +18,7 @@ pub(crate) struct Context {
     pub(crate) subject: String,
     /// Tenant of the operation. The limits of the client distribute capacity fairly between tenants.
     pub(crate) tenant: Tenant,
-    /// Flavour of the registry, which determines the hints in error messages.
+    /// Flavour of the registry. The flavour determines the hints in error messages.
     pub(crate) flavor: &'static Flavor,
     /// Retry budget of the blob, manifest or list with which the operation works.
     pub(crate) budget: Budget,

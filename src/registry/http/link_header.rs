@@ -130,7 +130,7 @@ fn next_link(page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
     unnamed.map(|target| resolve(page, &target)).transpose()
 }
 
-/// Resolves the target of a link. A registry behind a proxy may send links with the registry's internal host name or
+/// Resolves the target of a link. A registry behind a proxy can send links with the registry's internal host name or
 /// scheme. If the link leads to the same list at another origin, the client uses the origin of the page. A link to
 /// other content at another host is an error.
 fn resolve(page: &Url, target: &str) -> Result<Url, String> {

@@ -10,7 +10,7 @@ use url::Url;
 use crate::oci::Digest;
 
 /// Secrets that the client removes from a text. The list contains several encodings of each secret, because a service
-/// may repeat the secret in any encoding.
+/// can repeat the secret in any encoding.
 #[derive(Default)]
 pub(crate) struct Secrets(Vec<String>);
 
@@ -78,7 +78,7 @@ impl Secrets {
         if self.0.is_empty() {
             return body;
         }
-        // Longer secrets are first, because a secret may be a part of a longer secret.
+        // Longer secrets are first, because a secret can be a part of a longer secret.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let text = String::from_utf8_lossy(&body);
         match serde_json::from_str::<Value>(&text) {
@@ -184,7 +184,7 @@ mod tests {
             // JSON text in a JSON string, nested once and twice.
             (r#"{"message":"{\"password\":\"a\\u0026b\\\"c/d\"}"}"#, r#"{"message":"***"}"#),
             (r#"["\"{\\\"a\\\\u0026b\\\\\\\"c/d\\\"}\""]"#, r#"["***"]"#),
-            // A service's parser may accept JSON that this program's parser rejects, so the client replaces the whole
+            // A service's parser can accept JSON that this program's parser rejects, so the client replaces the whole
             // text.
             (r#"{"errors":[{"message":"a\u0026b\"c/d"}], "n": 1e999}"#, "***"),
             (r#"{"message":"a\u0026b\"c/d"#, "***"),

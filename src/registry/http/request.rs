@@ -14,7 +14,7 @@ use crate::registry::limits::pace::Class;
 /// Default maximum length of an answer that is not a blob, in bytes.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// HTTP request without credentials. The client may send the request several times.
+/// HTTP request without credentials. The client can send the request several times.
 #[derive(Debug)]
 pub(crate) struct HttpRequest {
     pub(crate) operation: Operation,

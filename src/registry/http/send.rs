@@ -18,7 +18,7 @@ use crate::store::{ErrorKind, StoreError};
 pub(crate) trait SendOnce: Send {
     fn request(&self) -> &HttpRequest;
 
-    /// Performs one attempt. Within the attempt, the higher layer may send the request a second time, for example to
+    /// Performs one attempt. Within the attempt, the higher layer can send the request a second time, for example to
     /// add credentials.
     ///
     /// # Errors

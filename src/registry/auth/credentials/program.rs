@@ -34,7 +34,7 @@ impl Default for Programs {
 }
 
 /// Environment variables of this process that a program inherits: search path, files, proxy and cloud. A program
-/// inherits no other variables, because other variables may contain the secrets of other registries.
+/// inherits no other variables, because other variables can contain the secrets of other registries.
 const PASSED_ON: [&str; 16] = [
     "PATH",
     "HOME",
@@ -114,7 +114,7 @@ impl Programs {
 
 async fn finish(child: &mut Child, input: &str) -> Result<ProgramOutput, String> {
     if let Some(mut stdin) = child.stdin.take() {
-        // A program may ignore its input, so a failed write is not an error.
+        // A program can ignore its input, so a failed write is not an error.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let mut output = Vec::new();

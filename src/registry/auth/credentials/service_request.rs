@@ -21,7 +21,7 @@ use crate::store::ErrorKind;
 
 /// Time limit of one attempt.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Maximum time from the first attempt to the last repetition. Azure's metadata service may be unavailable for 70 s.
+/// Maximum time from the first attempt to the last repetition. Azure's metadata service can be unavailable for 70 s.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(120);
 /// Time limit to connect to a metadata service. The limit is short, because a metadata service is near or does not
 /// exist.

@@ -162,7 +162,7 @@ impl KeySearch<'_> {
         Ok(keys)
     }
 
-    /// Returns the keys of `source`, which is the value of `credential_source` in a profile.
+    /// Returns the keys of `source`, the value of `credential_source` in a profile, such as `Ec2InstanceMetadata`.
     async fn keys_from_credential_source(&self, source: &str) -> Result<Keys, AuthError> {
         let keys = match source {
             "Environment" => keys_from_environment(self.aws),
