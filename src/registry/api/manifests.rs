@@ -129,8 +129,8 @@ impl Repository {
     }
 
     /// Looks up a manifest after a write. The caller uses this check if a successful response to the write states no
-    /// digest and the status is not 201 (distribution-spec, "Pushing Manifests"). A proxy can send such a response. If the
-    /// lookup fails, logs a warning and returns `Ok`.
+    /// digest and the status is not 201 (distribution-spec, "Pushing Manifests"). A proxy can send such a response. If
+    /// the lookup fails, logs a warning and returns `Ok`.
     async fn verify_written(
         &self,
         context: &Context,
