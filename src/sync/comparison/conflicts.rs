@@ -57,8 +57,8 @@ fn claim_selected(entry: &Entry, source: &Endpoint, target: &str, selected: &Sel
     for tag in &selected.tags {
         match entry.names.target_tag(tag) {
             Ok(name) if *name == *tag => kept.push(tag.clone()),
-            // If two tags get the same name at the target, their claims must have different sources. So the source of
-            // the claim contains the tag.
+            // Two tags of the source can get the same name at the target. Only claims with different sources conflict.
+            // So the source of this claim contains the tag (`registry/app:v1`).
             Ok(name) => claims.push(claim(format!("{source}:{tag}"), vec![name.into_owned()])),
             Err(_) => {}
         }
@@ -82,8 +82,8 @@ fn find_claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, tar
     claim_selected(rival, source, &target.to_string(), &selected)
 }
 
-/// Returns the source of a pinned tag, as text that contains the digest. So a claim with a pin conflicts with a claim
-/// without a pin, and with a pin to a different digest.
+/// Returns the source of a pinned tag, as the text `source@digest`. Two claims conflict if only one claim is pinned, or
+/// if the claims are pinned to two different digests.
 fn pinned_source(source: &Endpoint, digest: Digest) -> String {
     format!("{source}@{digest}")
 }
@@ -93,8 +93,8 @@ impl RivalClaims {
     /// - tags that the entry and another entry would write from different sources;
     /// - names that the entry would give to several tags.
     ///
-    /// `own` contains the tags that the entry selects in this run. `others` contains tags of the source that the entry
-    /// would select only in another run.
+    /// `own` contains the tags that the entry selects in this run. In a run for pushed tags, `others` contains the
+    /// rivals of the pushed tags (see `query_name_rivals`). In all other runs, `others` is empty.
     pub(crate) fn conflicts_with(self, request: &RunRequest, pair: &Pair, own: &Selected, others: &[Tag]) -> Conflicts {
         let Self(mut claims) = self;
         let entry = &request.entry;

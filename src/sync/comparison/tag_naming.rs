@@ -35,8 +35,8 @@ pub(crate) struct ReportedTag {
 }
 
 impl ReportedTag {
-    /// Returns the names of a tag or digest of the source. If the name at the target is invalid, the report has the
-    /// name at the source.
+    /// Returns the names of a tag or digest of the source. If the name at the target is invalid, the report contains
+    /// the name at the source.
     pub(crate) fn new(entry: &Entry, reference: &ManifestRef) -> Self {
         let ManifestRef::Tag(tag) = reference else { return Self { tag: None, source_tag: None } };
         match entry.names.target_tag(tag) {
@@ -46,9 +46,9 @@ impl ReportedTag {
     }
 }
 
-/// Returns the rivals of the tags in `selected`: other tags of the source that match the entry's selection and have the
-/// same name at the target. In a run for pushed tags, `selected` has only the pushed tags. The function requests each
-/// rival from the source. If the request fails, the rival counts as existing.
+/// Returns the rivals of the tags in `selected`. A rival is another tag of the source that the entry's selection takes
+/// and that gets the same name at the target. In a run for pushed tags, `selected` contains only the pushed tags. The
+/// function requests each possible rival from the source. If the request fails, the rival counts as existing.
 pub(crate) async fn query_name_rivals(source: &dyn Source, entry: &Entry, selected: &Selected) -> Vec<Tag> {
     if entry.names.keeps_every_name() {
         return Vec::new();

@@ -1,7 +1,7 @@
-//! State of a target's tags, from a list of the tags.
+//! State of the tags at a target before the sync, read from one list of the tags.
 //!
-//! A list needs one request per page, but can save requests for single tags. After the listing, the run sends no
-//! request for a tag in these cases:
+//! A list needs one request per page, but can save requests for single tags. After the listing, the run compares a tag
+//! without a request in these cases:
 //! - The list does not contain the tag.
 //! - The list contains the tag with its digest.
 //!
@@ -25,14 +25,13 @@ pub(crate) struct TargetState {
     /// All tags of the target, each with its digest if the list contains the digest. `None` if the target was not
     /// listed.
     tags: Option<BTreeMap<Tag, Option<Digest>>>,
-    /// Tags that are locked according to the list. Nobody may write a locked tag.
+    /// Tags that the list marks as locked. The registry refuses each write to a locked tag.
     locked: HashSet<Tag>,
     /// Contents of the target before this run: nothing, or unknown.
     pub(crate) contents: Contents,
 }
 
-/// Known state of a tag at a target. The state comes from a list and is a hint: the list may be outdated or may omit
-/// tags.
+/// State of a tag at a target, according to a list. The state is a hint: the list may be outdated or may omit tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagState {
     Absent,
@@ -54,7 +53,7 @@ impl TargetState {
         }
     }
 
-    /// Returns true if the tag is locked according to the list.
+    /// Returns true if the list marks the tag as locked.
     pub(crate) fn is_locked(&self, reference: &ManifestRef) -> bool {
         matches!(reference, ManifestRef::Tag(tag) if self.locked.contains(tag))
     }
@@ -63,9 +62,10 @@ impl TargetState {
 /// If a list of the target's tags can save requests, lists the target and returns the state from the list. If the
 /// function does not list the target, or the listing fails, the state of each tag is unknown.
 ///
-/// If the target or the source is known to list digests, the function expects digests in the list of the target. The
-/// listing of the source shows if the source lists digests. `source_listed` completes after this listing. The function
-/// waits for `source_listed` only if no other fact decides if the run lists the target.
+/// `source_listed` completes after the listing of the source. This listing shows whether lists of the source contain
+/// digests. If lists of the source or of the target contain digests, the function expects digests in the list of the
+/// target. If the function can decide without the listing of the source, the function does not wait for
+/// `source_listed`.
 pub(crate) async fn query_target_state(
     run: &Run<'_>,
     source: &dyn Source,
@@ -97,7 +97,7 @@ pub(crate) async fn query_target_state(
     }
 }
 
-/// Earlier runs at a target, from the journal.
+/// Records of the earlier runs at a target, from the journal.
 struct TargetHistory {
     /// True if a run of this entry has compared tags at the target.
     has_compared: bool,

@@ -30,7 +30,7 @@ impl PullQuotas {
         *self.known.lock() = quotas;
     }
 
-    /// Returns the quotas of these clients that have changed since the last call, and marks these quotas as recorded.
+    /// For each client whose quota has changed since the last call, returns the quota and marks the quota as recorded.
     pub(crate) fn take_unrecorded(&self, clients: &[Arc<Registry>]) -> Vec<QuotaState> {
         let mut recorded = self.recorded.lock();
         let reported = clients.iter().filter_map(|registry| registry.quota());

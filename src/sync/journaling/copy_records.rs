@@ -60,8 +60,8 @@ impl UploadSessionStore for JournalRecords {
         Some(UploadSession { session, confirmed: recorded, ahead })
     }
 
-    /// Waits at most [`WAIT`] until the record is written. So a journal that hangs does not block the upload. Without
-    /// the record, a later run may send bytes again.
+    /// Waits at most 2 seconds ([`WAIT`]) until the journal has written the record. If the journal does not write the
+    /// record in time, the upload continues, and a later run may send bytes again.
     async fn save(&self, target: &str, blob: Digest, upload: UploadSession) {
         let UploadSession { session, confirmed: UploadProgress { stored, hashed }, ahead } = upload;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));

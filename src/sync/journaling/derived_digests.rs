@@ -10,7 +10,8 @@ use crate::oci::{Digest, Platform, Tag};
 /// again.
 pub(crate) struct DerivedDigests {
     journal: Option<Journal>,
-    /// The platforms as one text. `None` if the target should have the source's own digest.
+    /// Names of the selected platforms, such as `linux/amd64,linux/arm64`. `None` if the entry selects no platforms.
+    /// The target then gets the source's own digest.
     platforms: Option<String>,
 }
 
@@ -37,7 +38,8 @@ impl DerivedDigests {
         Ok(derived)
     }
 
-    /// Returns the digest of the list of referrers that was written to `target` for the source's list `listed`.
+    /// Returns the digest that [`DerivedDigests::record_referrers`] recorded for `target` and the source's list
+    /// `listed`; `None` without a record.
     pub(crate) async fn find_copied_referrers(&self, target: &str, listed: Digest) -> Option<Digest> {
         self.find(listed, &format!("referrers at {target}")).await
     }

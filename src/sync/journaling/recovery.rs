@@ -174,7 +174,7 @@ async fn recover_intent(
         _ => judge_digest(arrival.digest, arrival.previous, present),
     };
     // A later run may have overwritten the tag without a check of the intent. Before its write, the later run recorded
-    // the previous digest of the tag. If the previous digest is the intended digest, the interrupted run had written
+    // the digest that the tag had at that time. If this digest is the intended digest, the interrupted run had written
     // the tag.
     let was_found_later = finding != Finding::Written && journal.was_found_later(intent.id).await.unwrap_or_default();
     let finding = if was_found_later { Finding::Written } else { finding };
@@ -191,9 +191,9 @@ async fn recover_intent(
     }))
 }
 
-/// Determines if the interrupted run wrote a list of referrers. If the list contains all intended referrers, the list
-/// counts as written. The intent does not have the digest of the list, because the run did not know the digest before
-/// the write.
+/// Determines whether the interrupted run wrote a list of referrers. If the list contains all intended referrers, the
+/// list counts as written. The intent does not contain the digest of the list, because the run did not know the digest
+/// before the write.
 async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
     let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
     let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };
@@ -221,7 +221,7 @@ fn log_finding(intent: &Intent, finding: Finding, present: Option<Digest>) {
     }
 }
 
-/// Determines if the interrupted run wrote the intended digest. `present` is the current digest of the tag.
+/// Determines whether the interrupted run wrote the intended digest. `present` is the current digest of the tag.
 fn judge_digest(intended: Digest, previous: Option<Digest>, present: Option<Digest>) -> Finding {
     if present == Some(intended) {
         Finding::Written

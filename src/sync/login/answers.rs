@@ -38,7 +38,7 @@ pub struct LoginAnswer {
     pub detail: String,
 }
 
-/// Error of a request to check a host that is not in the configuration.
+/// Error if the user requests the check of a registry that is not in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration has no registry {0}; its registries: {1}")]
 pub struct UnknownHost(pub(super) RegistryHost, pub(super) String);

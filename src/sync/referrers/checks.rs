@@ -18,15 +18,16 @@ use crate::oci::{Digest, ManifestRef, SignatureTag};
 use crate::store::Referrers;
 use crate::sync::context::run::Run;
 
-/// Maximum validity of a check at the source. The start times of daily runs differ a little. So the maximum is less
-/// than a day, and every daily run checks the source.
+/// Maximum time for which a check at the source is valid. The start times of daily runs differ a little. So the maximum
+/// is less than a day, and every daily run checks the source.
 const MAX_VALIDITY: TimeDelta = TimeDelta::hours(23);
 
-/// Minimum validity of a check at the source. Each digest has its own validity between the minimum and the maximum. So
-/// an entry that runs often spreads its checks over several runs.
+/// Minimum time for which a check at the source is valid. The time differs between digests, from the minimum to the
+/// maximum. So an entry that runs often spreads its checks over several runs.
 const MIN_VALIDITY: TimeDelta = TimeDelta::hours(12);
 
-/// Text whose digest stands for an undetermined list of referrers. No list has this digest.
+/// Text for an undetermined list of referrers. If a run could not determine the referrers, the schedule contains the
+/// digest of this text. No real list has this digest.
 const DOUBT: &[u8] = b"in doubt";
 
 /// Referrer checks of one source. Without a journal, a run makes no referrer checks, because every run would have to
@@ -34,7 +35,7 @@ const DOUBT: &[u8] = b"in doubt";
 pub(crate) struct ReferrerChecks {
     journal: Option<Journal>,
     source: String,
-    /// Checks by digest, the latest first.
+    /// Checks of each digest, the latest check first.
     known: HashMap<Digest, Vec<ReferrerCheck>>,
     now: DateTime<Utc>,
     /// Digests that a task of this run has claimed. Tags with the same digest share one check.
@@ -51,7 +52,7 @@ pub(crate) struct SourceReferrers {
 }
 
 impl ReferrerChecks {
-    /// Reads the checks from the journal, if the entry copies referrers.
+    /// If the entry copies referrers, reads the checks from the journal.
     pub(crate) async fn load(run: &Run<'_>, source: &str) -> Self {
         let mut checks = Self {
             journal: run.engine.journal.clone().filter(|_| run.request.entry.referrers),
@@ -100,8 +101,8 @@ impl ReferrerChecks {
         referrers.checked_at == self.now
     }
 
-    /// Returns true if the last list that was copied to a target differs from this list. If no list was copied to the
-    /// target, the last list counts as empty.
+    /// Compares `referrers` with the last list that a run copied to `target`. Returns true if the two lists differ,
+    /// because `target` may then lack referrers. If no run copied a list to `target`, the last list counts as empty.
     pub(crate) fn may_lack(&self, subject: &Digest, target: &str, referrers: SourceReferrers) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
         let copied = known.find(|check| check.target == target).and_then(|check| check.list);

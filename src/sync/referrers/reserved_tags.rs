@@ -1,7 +1,8 @@
 //! Tags whose names have a reserved form, such as `sha256-<hex>`. The content of a tag with a reserved form decides how
 //! a run copies the tag:
 //! - The run copies a list of referrers together with the subject of the list.
-//! - The run copies a tag that keeps a previous digest only if `include` names the tag or the form of its name.
+//! - If the tag keeps a previous digest (`v1.previous-<hex>`), the run skips the tag. The run copies the tag only if
+//!   `include` names the tag or its form (`*.previous-*`).
 //! - The run copies a tag with any other content like an ordinary tag.
 
 use crate::copy::{Batch, CopyError};
@@ -75,7 +76,7 @@ pub(crate) async fn identify_content(
                 derived.record_list_subject(tag, content, subject.unwrap_or(content)).await;
                 subject
             }
-            // The list is too long for an index, or invalid. The referrers in the list are copied with the subject.
+            // The list is invalid, or too long for an index. The run copies the listed referrers with the subject.
             Err(CopyError::Manifest { .. }) => match SignatureTag::read(tag) {
                 Some(SignatureTag::Referrers(subject)) => Some(subject),
                 _ => None,

@@ -3,7 +3,7 @@
 use crate::oci::{Digest, ManifestRef};
 use crate::store::{ErrorKind, StoreError, Target};
 
-/// Content of a target under the tag of a list of referrers.
+/// Answer of a target to a request for a list of referrers.
 pub(crate) enum TargetReferrersList {
     /// Digest of the list; `None` if the target does not have the tag.
     Has(Option<Digest>),

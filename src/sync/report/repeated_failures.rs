@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::run_report::{TagOutcome, TagReport, conflict_message};
 
-/// Maximum number of lines for failures that differ only in the tag and its digests.
+/// Maximum number of log lines for failures that differ only in the tag and its digests.
 pub(crate) const LINES_PER_CLASS: usize = 20;
 
 #[derive(Debug, Default)]

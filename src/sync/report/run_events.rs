@@ -10,14 +10,14 @@ use crate::copy::event::{Event, PlannedBytes};
 /// Event during a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
-    /// The run started. The planned number of bytes changes during the run.
+    /// The run started. The value is the planned number of bytes, which changes during the run.
     Started(Arc<PlannedBytes>),
     /// The run ended.
     Ended,
     /// The transfer of a blob started, ended or failed.
     Transfer(Event),
-    /// The run selected tags. The value is the number of outcomes that the run will report for these tags, in addition
-    /// to the numbers of earlier events. A tag has one outcome for each of its targets.
+    /// The run selected tags. The value is the number of outcomes that the run will report for these tags: one outcome
+    /// for each tag and target. The run can send several events of this kind. The sum of all values is the total.
     Chosen(u64),
     /// The outcome of a tag at one target.
     Tag(Box<TagReport>),

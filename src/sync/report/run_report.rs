@@ -31,19 +31,20 @@ pub struct RunReport {
     pub ended: DateTime<Utc>,
     /// Outcome of the run.
     pub outcome: RunOutcome,
-    /// Reports of all tags and pinned digests, one for each target.
+    /// Reports of all tags and pinned digests: one report for each tag or digest at each target.
     pub tags: Vec<TagReport>,
     /// Failures that do not belong to a single tag, such as a failed listing or a failed write to the journal.
     pub problems: Vec<String>,
-    /// Referrers and signatures that the run could not copy with their tags. The tags themselves are at the targets.
+    /// Referrers and signatures that the run could not copy, although the run copied their image.
     pub left_behind: Vec<LeftBehindReport>,
     /// Manifests whose referrers could not be determined. The manifests themselves are at the targets. The next run
     /// checks for the referrers again.
     pub in_doubt: Vec<InDoubt>,
-    /// Warnings about selected items that the source does not have, such as a pattern without a match. Warnings do not
-    /// change the outcome.
+    /// Warnings about patterns and tags of the entry's rules for which the run found no tag. Warnings do not change the
+    /// outcome.
     pub warnings: Vec<Warning>,
-    /// Registries whose requested pause was still in effect when the run was interrupted or timed out.
+    /// Registries that requested a pause (`Retry-After`), if the pause was still in effect when the run was interrupted
+    /// or timed out.
     pub waiting_for: Vec<RateLimited>,
 }
 
@@ -119,7 +120,7 @@ pub enum RunOutcome {
     Succeeded,
     /// A tag or another part of the run failed.
     Failed,
-    /// Nothing failed. Some tags wait until the pull quota of their source allows further reads.
+    /// Nothing failed. Some tags wait until the pull quota of their source allows more reads.
     Deferred,
     /// The entry's `timeout` expired before the run was finished.
     TimedOut,
@@ -149,7 +150,7 @@ pub struct TagReport {
     pub source_tag: Option<Tag>,
     /// Digest that the target should have. `None` if the digest could not be determined.
     pub digest: Option<Digest>,
-    /// Digest at the source. This digest differs from `digest` if an index was derived for some platforms.
+    /// Digest at the source. If the run derived an index for selected platforms, this digest differs from `digest`.
     pub source_digest: Option<Digest>,
     /// Outcome of the tag.
     #[serde(flatten)]
@@ -230,7 +231,8 @@ impl TagOutcome {
         }
     }
 
-    /// Returns the outcome of a tag whose copy failed: failed, deferred, or blocked by a lock.
+    /// Returns the outcome of a tag after an error of the copy: `Failed`, `Deferred` (used-up pull quota) or `Blocked`
+    /// (locked tag).
     #[must_use]
     pub fn failed(error: &CopyError) -> Self {
         if let Some(wait) = error.deferral() {
@@ -242,7 +244,8 @@ impl TagOutcome {
         Self::Failed { side: error.side(), step: error.step(), subject: error.subject(), message: error.to_string() }
     }
 
-    /// Returns the outcome of a tag if a request failed before the copy: failed or deferred.
+    /// Returns the outcome of a tag after a failed request before the copy: `Failed` or `Deferred` (used-up pull
+    /// quota).
     #[must_use]
     pub fn failed_at(side: Side, error: &StoreError) -> Self {
         if let Some(wait) = error.deferral() {
@@ -309,7 +312,7 @@ impl TagReport {
             _ => return None,
         };
         let names = [&self.tag, &self.source_tag].map(|tag| tag.as_ref().map_or("", |tag| tag.as_str()));
-        // Compares only whole words, because a short tag may be part of any word.
+        // Replaces only whole words, because a short tag, such as `1`, can be a part of other words.
         let words = message.split(' ').map(|word| match word.trim_end_matches([':', ',']) {
             bare if names.contains(&bare) || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
             _ => word,
@@ -366,7 +369,7 @@ impl RunReport {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
     }
 
-    /// Returns the reason, with the registries for which the run waited.
+    /// Returns `reason`, followed by the registries for which the run was waiting.
     pub(crate) fn with_waits(&self, reason: &str) -> String {
         let waits: Vec<String> = self.waiting_for.iter().map(RateLimited::in_words).collect();
         if waits.is_empty() { reason.to_owned() } else { format!("{reason}, waiting for {}", waits.join(" and ")) }
@@ -420,7 +423,7 @@ impl RunReport {
         counts
     }
 
-    /// Returns the outcome as the journal records it.
+    /// Converts the outcome of the run to the journal's type.
     #[must_use]
     pub fn journal_outcome(&self) -> Outcome {
         match self.outcome {

@@ -13,8 +13,8 @@ use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_
 use crate::sync::report::run_report::TagOutcome;
 
 impl RepositorySync<'_> {
-    /// Copies the late signatures and referrers of a digest to the targets with an unchanged tag. `unchanged` has the
-    /// indexes of these targets.
+    /// Copies the late signatures and referrers of a digest to the targets with an unchanged tag. `unchanged` contains
+    /// the indexes of these targets.
     pub(super) async fn sync_late_companions(
         &self,
         reference: &ManifestRef,
@@ -97,8 +97,9 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies signatures that the list of the source's tags does not contain. If the entry names its tags, the run does
-    /// not list the source. Some registries omit tags from the list (see [`ListedTags`](crate::copy::ListedTags)).
+    /// Copies signatures that the list of the source's tags does not contain. If the entry names its tags, there is no
+    /// list, because the run does not list the source. Some registries omit tags from the list (see
+    /// [`ListedTags`](crate::copy::ListedTags)).
     async fn sync_unlisted_signatures(&self, subject: Digest, slot: &TagSlot<'_>) {
         for tag in signature_tags(&subject) {
             if self.batch.look_up_unlisted(&tag) == Listed::Absent {

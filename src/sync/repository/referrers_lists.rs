@@ -73,11 +73,12 @@ impl RepositorySync<'_> {
     }
 
     /// Syncs a list of referrers:
-    /// - If the run has synced the subject, the list was copied with the subject. The function does nothing.
-    /// - If a target already has the subject, the referrers in the list are copied to that target. For example, the
-    ///   subject may be a child of an index.
-    /// - If the selection excludes the subject, the list is not copied.
-    /// - Otherwise the list is copied without its subject, and a warning is logged.
+    /// - If the run has synced the subject, the function does nothing, because the run has copied the list with the
+    ///   subject.
+    /// - If a target already has the subject, for example as a child of an index, the run copies the listed referrers
+    ///   to that target.
+    /// - If the selection excludes the subject, the run does not copy the list.
+    /// - Otherwise, the run copies the list without its subject, and logs a warning.
     async fn sync_list(&self, list: &ReferrersList) {
         if self.run.is_draining() || self.has_compared(&list.subject) || self.batch.has_read(&list.subject) {
             return;
@@ -160,7 +161,7 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies one order and records the outcome. Returns true if the manifest and all its referrers were copied.
+    /// Runs one copy job and records the outcome. Returns true if the manifest and all its referrers were copied.
     async fn copy_order(&self, target_index: usize, reference: &ManifestRef, digest: Digest, order: Order) -> bool {
         let mut copies = self.copies(order).await;
         let mut is_complete = true;

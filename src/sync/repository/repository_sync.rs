@@ -65,7 +65,7 @@ impl RepositorySync<'_> {
         self.progress.compared.lock().contains(digest)
     }
 
-    /// Waits until a tag may send requests that its source counts as reads.
+    /// Waits until the sync of a tag may send requests that the source counts as reads.
     pub(super) async fn wait_to_read(&self, slot: &TagSlot<'_>) {
         let source = self.pair.source.as_ref();
         slot.wait_to_read(|| source.manifest_reads_left(), || source.wait_until_manifest_reads_known()).await;
@@ -84,14 +84,14 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Waits until this pair of repositories may copy. Then copies an order, and returns the outcome at each target.
+    /// Waits until this pair of repositories may copy. Then runs a copy job, and returns the outcome at each target.
     pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.copy_each(order)
     }
 
-    /// Waits until this pair of repositories may copy. Then copies the referrers of an order, and returns the outcome
-    /// at each target. The targets already have the digest of the order.
+    /// Waits until this pair of repositories may copy. Then copies only the referrers of the job's digest, and returns
+    /// the outcome at each target. The targets already have the digest.
     pub(super) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
         self.batch.refresh_each(order)

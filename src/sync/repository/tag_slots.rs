@@ -1,5 +1,5 @@
 //! Slots that limit how many tags of one repository a run syncs at the same time. If a source counts reads against a
-//! pull quota and few reads remain, the repository gets fewer slots. So the reads rarely run out in the middle of a
+//! pull quota and few reads remain, the repository gets fewer slots. So the reads rarely run out during the sync of a
 //! tag, and the newest tags get the last reads.
 
 use std::collections::BTreeSet;
@@ -83,10 +83,10 @@ impl SlotHolders {
 impl TagSlot<'_> {
     /// Waits until this tag may send its first request that the source counts as a read.
     ///
-    /// Many tags may get a slot before the run knows that the source counts reads. The remaining reads limit the number
-    /// of these tags that read at once. A tag waits only for tags that got their slots earlier. While the number of
-    /// remaining reads is unknown, only the first tag reads. After `known` completes, the function calls
-    /// `remaining_reads` again. Cancel safe.
+    /// Many tags may get a slot before the run knows that the source counts reads. This method is a second limit for
+    /// these tags: the number of remaining reads limits how many tags read at the same time. A tag waits only for tags
+    /// that got their slots earlier. While the number of remaining reads is unknown, only the first tag reads. After
+    /// `known` completes, the function calls `remaining_reads` again. Cancel safe.
     pub(crate) async fn wait_to_read<'k>(
         &self,
         remaining_reads: impl Fn() -> Option<u64>,
