@@ -10,7 +10,8 @@ use crate::oci::Tag;
 pub struct Claim {
     /// The entry's name.
     pub entry: String,
-    /// The source endpoint of the tags, as text.
+    /// The source of the tags, as text. The text is an endpoint, an endpoint with a tag (`registry/app:v1`), or an
+    /// endpoint with a pinned digest (`registry/app@sha256:…`).
     pub source: String,
     /// The target endpoint of the tags, as text.
     pub target: String,

@@ -15,7 +15,7 @@ use crate::oci::{Digest, DigestError, NameError, Tag};
 /// - Tag and digest, such as `2.4.1@sha256:…`. The pattern pins the content with this digest, and the target gets the
 ///   content under this tag. At the source, the tag may point to a different digest.
 /// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`.
-/// - Literal tag: any text without these characters.
+/// - Literal tag: any text without these wildcards.
 ///
 /// A regular expression, a glob and a literal tag match the whole tag, never a part of the tag.
 ///
@@ -137,8 +137,8 @@ impl Pattern {
         }
     }
 
-    /// If certainly no tag matches both patterns, returns false. Otherwise returns true. For a pattern with a tag and a
-    /// digest, only the tag counts.
+    /// If the function can prove that no tag matches both patterns, returns false. Otherwise returns true. For a
+    /// pattern with a tag and a digest, only the tag counts.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         let tag = |pattern: &Self| pattern.literal().or(pattern.pin().map(|(tag, _)| tag)).cloned();
@@ -194,8 +194,8 @@ pub(super) fn compile_anchored(expression: &str) -> Result<Regex, String> {
     Regex::new(&format!("^(?:{expression})$")).map_err(|error| reason(expression, &error))
 }
 
-/// Returns the reason of a compile error: the last line of the `regex` crate's error, and the expression from the
-/// mistake on.
+/// Returns the reason of a compile error: the last line of the `regex` crate's error, and the part of the expression
+/// that begins at the mistake.
 fn reason(expression: &str, error: &regex::Error) -> String {
     let whole = error.to_string();
     let last = whole.lines().last().unwrap_or_default();

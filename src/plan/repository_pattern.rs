@@ -10,12 +10,12 @@ use regex::Regex;
 use super::pattern::compile_anchored;
 use crate::oci::{NameError, RepositoryName};
 
-/// Pattern of repository names below the prefix of a source such as `registry.example.com/team/**`. A pattern has one
-/// of these forms:
+/// Pattern of repository names below a prefix. For example, `registry.example.com/team/**` is a source with the prefix
+/// `team`. The name of `team/a/b` below this prefix is `a/b`. A pattern has one of these forms:
 ///
 /// - Regular expression after `re:`.
-/// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`. A `*` also matches `/`: `team/*` matches `team/a/b`.
-/// - Literal name: any text without these characters.
+/// - Glob with `*`, `?`, `[a-c]`, `[!a-c]` or `{a,b}`. A `*` also matches `/`: `a/*` matches `a/b/c`.
+/// - Literal name: any text without these wildcards.
 ///
 /// Each form matches the whole name, never a part of the name. `Display` prints the original text. Two patterns are
 /// equal if their original texts are equal.

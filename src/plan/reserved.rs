@@ -35,8 +35,9 @@ impl ReservedForm {
         (!name.is_empty() && is_short_digest).then(|| Self::Previous { digits: digits.to_owned() })
     }
 
-    /// Returns true if a pattern of `include` selects tags of this form explicitly. Such a pattern matches the tag, and
-    /// the text of the pattern contains a marker of the form, such as `.sig`.
+    /// Returns true if a pattern of `include` matches the tag and is meant for this form, such as `*.sig` or
+    /// `sha256-*`. A general pattern, such as `*`, does not count, because its text does not contain a marker of the
+    /// form (`.sig`, `sha256-`).
     #[must_use]
     pub fn is_named_by(&self, selection: &Selection, tag: &Tag) -> bool {
         let markers: &[&str] = match self {

@@ -26,8 +26,8 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// - `sha256-<hex>.sig` and similar tags of cosign.
 ///
 /// Rules for tags of these forms:
-/// - Without `semver` and `newest`, such a tag is selected like any other tag. For the first form, the content decides
-///   later if the tag is a list of referrers.
+/// - Without `semver` and `newest`, such a tag is selected like any other tag. For the first form, the run later reads
+///   the content to determine whether the tag is a list of referrers.
 /// - With `semver` or `newest`, such a tag is not selected. Instead, the copy of the subject includes the list or
 ///   signature.
 /// - Such a tag never counts for `at_least`.
@@ -79,7 +79,7 @@ pub struct Selected {
     /// The number of selected tags and pinned digests. Tags with the form of a signature or of a list of referrers do
     /// not count.
     pub found: usize,
-    /// The verdicts, one for each considered tag and each pinned tag.
+    /// The verdicts: one for each listed tag and each pinned tag.
     pub verdicts: Vec<Verdict>,
     /// The shortfall, if fewer tags are selected than `at_least` requires.
     pub shortfall: Option<Shortfall>,
@@ -178,8 +178,8 @@ impl Selection {
         wanted.map(|(tag, digest)| (tag.clone(), digest)).collect()
     }
 
-    /// Returns true if all keys except `newest` select a tag. Ignores `newest`, because `newest` depends on the other
-    /// tags of the source. Returns false for a pinned tag.
+    /// Returns true if all keys except `newest` select a tag. Ignores `newest`, because `newest` depends on all tags of
+    /// the source. Returns false for a pinned tag.
     #[must_use]
     pub fn takes(&self, tag: &Tag) -> bool {
         !self.include.iter().filter_map(Pattern::pin).any(|(pinned, _)| pinned == tag) && self.judge(tag).is_ok()

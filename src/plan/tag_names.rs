@@ -100,8 +100,8 @@ impl TagNames {
         }
     }
 
-    /// Returns each name at the target that more than one of `tags` would get, with these tags. Ignores a tag whose
-    /// name at the target would be invalid.
+    /// Groups `tags` by their names at the target. Returns only the names that several tags would get, each with these
+    /// tags. Ignores a tag whose name at the target would be invalid.
     #[must_use]
     pub fn shared_names<'t>(&self, tags: impl IntoIterator<Item = &'t Tag>) -> BTreeMap<Tag, Vec<Tag>> {
         if self.keeps_every_name() {
@@ -129,7 +129,7 @@ impl TagNames {
         renamed.chain(others).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// If `self` and `other` certainly never give the same name, returns false. Otherwise returns true.
+    /// If the templates prove that `self` and `other` never give the same name, returns false. Otherwise returns true.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         if !self.renamed.is_empty() || !other.renamed.is_empty() {
@@ -164,7 +164,7 @@ impl FromStr for TagTemplate {
             return Err(TagTemplateError::SeveralPlaceholders(text.to_owned()));
         }
         let template = Self { before: before.to_owned(), after: after.to_owned() };
-        // The shortest tag is one character.
+        // Tests the template with a tag of the minimum length, one character.
         match template.apply("0").parse::<Tag>() {
             Ok(_) => Ok(template),
             Err(_) => Err(TagTemplateError::NoTag(text.to_owned())),

@@ -7,8 +7,8 @@ use semver::{Prerelease, Version, VersionReq};
 
 use crate::oci::Tag;
 
-/// Range of versions, as in the key `semver`: `>=3.12, <4`, `^1.2`, `~1.2.3`, `=1.2.3`, `1.*`. Commas separate
-/// comparators, and a version must match all of them. A bare `1.2` means `^1.2`.
+/// Range of versions, as in the key `semver`: `>=3.12, <4`, `^1.2`, `~1.2.3`, `=1.2.3`, `1.*`. Commas separate the
+/// comparators of a range. A version must match every comparator. A bare `1.2` means `^1.2`.
 ///
 /// Rules for parsing a tag as a version:
 ///
@@ -87,7 +87,8 @@ pub(super) fn version_of(tag: &Tag) -> Option<Version> {
         Some(suffix) if is_prerelease(suffix) => normalize_prerelease(prerelease_part(suffix)),
         Some(_) => Prerelease::EMPTY,
         None if suffix.is_empty() => Prerelease::EMPTY,
-        // A pre-release directly after the numbers. A single number followed by letters is more likely a commit's hash.
+        // A pre-release directly after the numbers, as in `3.14.0rc2`. A tag with one number before letters, as in
+        // `1b2c3d4`, is more likely the hash of a commit.
         None if numbers.len() > 1 && is_prerelease(suffix) => normalize_prerelease(prerelease_part(suffix)),
         None => return None,
     };
@@ -111,7 +112,8 @@ fn split_numbers(text: &str) -> Option<(Vec<u64>, &str)> {
     }
 }
 
-/// First words of a suffix that is a pre-release.
+/// Words that mark a suffix as a pre-release. A suffix is a pre-release if its first word, such as `rc` in `rc1`, is in
+/// this list.
 const PRERELEASE_WORDS: [&str; 11] =
     ["alpha", "beta", "rc", "pre", "preview", "prerelease", "dev", "snapshot", "nightly", "canary", "milestone"];
 
