@@ -109,8 +109,8 @@ impl Cron {
     ) -> Option<DateTime<Utc>> {
         let within = |instant: &DateTime<Utc>| *instant <= until;
         self.next_after(after, timezone).filter(within)?;
-        // Searches backward from `until` in spans of doubling length. Doubling limits the number of engine calls, even
-        // if the expression fires every minute.
+        // Searches backward from `until` in spans of 1, 2, 4, … minutes. The doubling limits the number of engine
+        // calls, even if the expression fires every minute.
         let mut span = TimeDelta::minutes(1);
         let mut last = loop {
             let begin = until.checked_sub_signed(span).map_or(after, |begin| begin.max(after));

@@ -24,7 +24,8 @@ impl Deferred {
         self.entries.insert(entry.to_owned(), until + jitter);
     }
 
-    /// Adjusts all times after the clock was set back. `by` is the size of the setback. So no entry waits longer.
+    /// Adjusts all times after the clock was set back. `by` is the size of the setback. Each time becomes earlier by
+    /// this size. So the setback does not make any entry wait longer.
     pub fn set_back(&mut self, by: TimeDelta) {
         for instant in self.entries.values_mut() {
             *instant = instant.checked_sub_signed(by).unwrap_or(*instant);

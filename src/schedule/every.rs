@@ -14,8 +14,8 @@ const LONGEST: u64 = 31 * 24 * 3600;
 
 /// Interval between firings: whole seconds, from 1 minute to 31 days.
 ///
-/// The firings are at multiples of the interval since 1970-01-01 00:00 UTC. `every 15m` fires at the quarters of an
-/// hour, and `every 1d` at midnight UTC. Restarts, time zones and clock changes do not shift the firings.
+/// The firings are at multiples of the interval since 1970-01-01 00:00 UTC. `every 15m` fires at minutes 0, 15, 30 and
+/// 45 of each hour, and `every 1d` at midnight UTC. Restarts, time zones and clock changes do not shift the firings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Every {
     seconds: i64,

@@ -8,7 +8,7 @@ pub(super) struct Field {
     first: u32,
     last: u32,
     names: &'static [&'static str],
-    /// Value of the first name.
+    /// Value of the first name in `names`, such as 1 for `jan`.
     first_named: u32,
 }
 

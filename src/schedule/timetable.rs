@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 
 use super::Schedule;
 
-/// Maximum delay of a firing that counts as on time. A firing with a longer delay counts as missed.
+/// Maximum delay for a firing that is on time. A firing with a longer delay counts as missed.
 const MAX_DELAY: TimeDelta = TimeDelta::minutes(1);
 
 /// Timing of one entry's firings.
@@ -28,7 +28,8 @@ pub struct Timing {
 pub struct Firing {
     /// The entry's name.
     pub entry: String,
-    /// The scheduled instant, without jitter. If several firings were missed, the last missed instant.
+    /// The scheduled instant, without jitter. If several firings were missed, this is the instant of the last missed
+    /// firing.
     pub scheduled_at: DateTime<Utc>,
     /// True if at least one firing was not on time. For example, the program was down, or the clock was set forward.
     pub missed: bool,
@@ -52,12 +53,12 @@ struct Slot {
     /// All firings up to this instant are handled. Either the entry fired, or the firing lies before the moment at
     /// which this timing took effect.
     handled_until: DateTime<Utc>,
-    /// End of the span of firings that [`Timetable::hold`] skips. This end may be in the future.
+    /// Firings up to this instant are skipped (see [`Timetable::hold`]). This instant may be in the future.
     skip_until: Option<DateTime<Utc>>,
-    /// Cache of the first scheduled instant after `handled_until` and `skip_until`.
+    /// Cache of the first scheduled instant after both `handled_until` and `skip_until`.
     next: Option<DateTime<Utc>>,
-    /// The longer of two waits: from `handled_until` to the first scheduled instant after `handled_until`, and from the
-    /// first to the second of these instants.
+    /// The longer of two waits: from `handled_until` to the next scheduled instant, and from this instant to the
+    /// following scheduled instant.
     step: TimeDelta,
 }
 
