@@ -5,7 +5,7 @@
 //! fails, the copy fails.
 //!
 //! A manifest that is only a referrer or a signature is optional. If an optional manifest cannot be read or exceeds a
-//! limit, the copy skips the manifest and all its parents. The report names each skipped item.
+//! limit, the copy skips the manifest and all indexes that list the manifest. The report names each skipped item.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub(super) struct Closure {
     /// Required manifests, the root included. If a required manifest is missing, the copy does not write the root's
     /// tag.
     pub(super) required: HashSet<Digest>,
-    /// Blobs that are children of an index. Their media types do not show that the children are blobs.
+    /// Blobs that an index lists as children. Their media types are unknown, so the walk reads each child to detect a
+    /// blob.
     pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
     /// Referrers and signatures that cannot be copied to any target, for the report.
     pub(super) left_behind: Vec<LeftBehind>,
@@ -139,8 +140,8 @@ fn read_item(
     })
 }
 
-/// Determines if a child of an index is a manifest or a blob. If the source does not return the child as a manifest,
-/// the child is a blob.
+/// Determines whether a child of an index is a manifest or a blob. If the source does not return the child as a
+/// manifest, the child is a blob.
 async fn classify_child(batch: &Batch, child: Descriptor) -> Result<ReadResult, CopyError> {
     let digest = child.digest;
     match batch.read_node(digest).await {

@@ -25,7 +25,7 @@ pub struct Copier {
     pub(super) trackers: Arc<ProgressTrackers>,
     memory: MemoryLimiter,
     units: u32,
-    /// Tenant whose share of the memory the copies use: one entry, or the default tenant.
+    /// Tenant that reserves the memory: one entry, or the default tenant.
     tenant: Tenant,
 }
 

@@ -32,13 +32,13 @@ use crate::store::{ReferrerLink, Scope, Target};
 /// Maximum number of manifests of one rank that are written at the same time.
 const WRITES_AT_ONCE: usize = 16;
 
-/// Result of a blob's transfer, for several waiters.
+/// Future with the result of a blob's transfer. Several tasks can wait for the same future.
 type Awaited = Shared<BoxFuture<'static, Result<(), CopyError>>>;
 
 pub(super) struct Delivery {
     pub(super) batch: Arc<Batch>,
     index: usize,
-    /// Progress tracker of the target, if the order has several targets.
+    /// Progress tracker of the target, if the copy job has several targets.
     tracker: Option<Arc<ProgressTracker>>,
     started: DateTime<Utc>,
     span: Span,
@@ -124,7 +124,7 @@ impl Delivery {
         self.tally.lock().blobs.get(blob) == Some(&BlobOutcome::Copied)
     }
 
-    /// Marks the delivery as ended. An ended delivery starts no further transfers.
+    /// Marks the delivery as ended. An ended delivery starts no new transfers.
     pub(super) fn mark_ended(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -152,8 +152,8 @@ impl Delivery {
         failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
     }
 
-    /// Writes the manifests of the closure, and then the tag of the order. If a required item cannot be copied, returns
-    /// the error at once. Before the write of the root's tag, `ledger` records the intent to write the tag.
+    /// Writes the manifests of the closure, and then the tag of the copy job. If a required item cannot be copied,
+    /// returns the error at once. Before the write of the root's tag, `ledger` records the intent to write the tag.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,
@@ -268,7 +268,7 @@ impl Delivery {
         }
         let cell = self.destination().written_cell(node.digest());
         let write = || async {
-            // Only the response to the PUT of a referrer states if the target lists the referrer.
+            // Only the response to the PUT of a referrer states whether the target lists the referrer.
             let is_referrer = node.view.subject.is_some();
             let may_exist = !is_referrer && !self.destination().is_empty();
             if may_exist && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {

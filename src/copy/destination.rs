@@ -18,17 +18,19 @@ type WrittenCell = Arc<OnceCell<ReferrerLink>>;
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
     contents: Contents,
-    /// Manifests that this batch has written by digest, once each.
+    /// Cells of the manifests that this batch writes by digest.
     written: Mutex<HashMap<Digest, WrittenCell>>,
-    /// Lists of referrers that this batch has written, once each.
+    /// Cells of the lists of referrers that this batch writes. Each cell ensures that the batch writes the list only
+    /// once.
     linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
-    /// Tags of signatures that this batch has written or found to be correct, once each.
+    /// Cells of the signature tags that this batch writes or finds to be correct.
     signed: Mutex<HashMap<Tag, Arc<OnceCell<()>>>>,
     /// True after the target has denied a read of its content.
     is_unreadable: AtomicBool,
 }
 
-/// Subject of a list of referrers, and one of the referrers. `None` instead of a referrer means the whole list.
+/// Key of a list of referrers: the subject, and the only referrer in the list. `None` means that the list contains all
+/// referrers of the subject.
 type Linked = (Digest, Option<Digest>);
 
 /// Content of a target repository before a batch starts.
@@ -84,7 +86,8 @@ impl Destination {
         self.linked.lock().entry((subject, referrer)).or_default().clone()
     }
 
-    /// Returns true if the manifest was written as a referrer that the target does not list automatically.
+    /// Returns true if the batch has written the manifest as a referrer, and the target does not list this referrer
+    /// automatically.
     pub(super) fn is_unlisted(&self, digest: &Digest) -> bool {
         let written = self.written.lock();
         written.get(digest).and_then(|cell| cell.get()) == Some(&ReferrerLink::Unlisted)

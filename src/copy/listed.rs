@@ -31,8 +31,8 @@ impl ListedTags {
         let (mut shows_extensions, mut last) = (false, None::<&Tag>);
         for tag in sorted {
             listed.is_empty = false;
-            // In sorted order, each tag between a tag and its extension is also an extension of the first tag. So the
-            // comparison of neighbours is enough.
+            // In sorted order, the extensions of a tag directly follow the tag. So the comparison of neighbours is
+            // enough.
             shows_extensions |= last.is_some_and(|last| tag.as_str().starts_with(last.as_str()));
             last = Some(tag);
             if may_name_a_digest(tag) {
@@ -48,7 +48,8 @@ impl ListedTags {
         listed
     }
 
-    /// Returns true if the list contains the tag. The tag's own name must contain a digest.
+    /// Returns true if the list contains the tag. Callers pass only a tag whose own name may contain a digest, such as
+    /// `sha256-<hex>.sig`.
     #[must_use]
     pub fn has(&self, tag: &Tag) -> bool {
         self.names.contains(tag)

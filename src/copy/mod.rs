@@ -1,8 +1,8 @@
 //! Copy engine: copies the closure of a digest (the digest and all content below it) from a source to targets. The
 //! engine writes children first and the tag last.
 //!
-//! The engine uses only the traits of [`crate::store`]. The engine contains no HTTP, no file access and no SQL.
-//! Progress and results are values of [`event`].
+//! The engine uses only the traits of [`crate::store`]. The engine contains no HTTP, no file access and no SQL. The
+//! module [`event`] defines the types for progress and results.
 //!
 //! One [`Copier`] serves the whole process. All entries share its state:
 //! - the memory for transfers in flight,

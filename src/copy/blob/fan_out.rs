@@ -21,12 +21,12 @@ const MAX_QUEUED_PIECES: usize = 16;
 /// Maximum size of a queued piece, in bytes. The feed splits larger pieces.
 const MAX_PIECE: usize = 64 * 1024;
 
-/// Minimum limit for the time that other targets wait for a slow target during the read of one blob. If half of the
-/// time since the start of the read is longer, this half is the limit. After the limit, the slow target falls behind,
-/// and no longer uses the shared read.
+/// Limit for the time that other targets wait for a slow target during the read of one blob. If the read takes longer
+/// than 600 ms, the limit is half of the time since the start of the read. After the limit, the slow target falls
+/// behind and no longer uses the shared read.
 const MIN_WAIT: Duration = Duration::from_millis(300);
 
-/// Interval at which the feed checks if fast targets wait for a slow target.
+/// Interval at which the feed checks whether fast targets wait for a slow target.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 type Piece = Result<Bytes, StoreError>;
@@ -37,7 +37,8 @@ pub(crate) struct Branch {
     pub(crate) status: BranchStatus,
 }
 
-/// State of a branch: records if its target fell behind, and if its stream ended with an error for this reason.
+/// State of a branch: records whether its target fell behind, and whether its stream ended with an error for this
+/// reason.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BranchStatus(Arc<Flags>);
 
@@ -128,7 +129,7 @@ struct FedTarget {
     status: BranchStatus,
 }
 
-/// Passes each piece of the read to all targets. Returns when the read ends, or when no target needs further pieces.
+/// Passes each piece of the read to all targets. Returns when the read ends, or when no target needs more pieces.
 async fn feed(read: ByteStream, mut targets: Vec<FedTarget>) {
     let mut read = read.flat_map(|piece| stream::iter(split_piece(piece)));
     let started = Instant::now();
@@ -152,7 +153,7 @@ async fn feed(read: ByteStream, mut targets: Vec<FedTarget>) {
     }
 }
 
-/// Passes a piece to one of the targets. Returns false if the target needs no further pieces, because its stream was
+/// Passes a piece to one of the targets. Returns false if the target needs no more pieces, because its stream was
 /// dropped or the target fell behind.
 async fn send_piece(targets: &mut [FedTarget], index: usize, piece: &Piece, started: Instant) -> bool {
     let queue = targets[index].queue.clone();

@@ -40,7 +40,7 @@ impl Reading {
         while !self.ended {
             let piece = match self.next_piece().await {
                 Some(piece) => piece,
-                // The caller checks if the stream ended too early.
+                // The caller checks whether the stream ended too early.
                 None => return None,
             };
             match piece {

@@ -1,6 +1,5 @@
 //! Reservation of memory for the transfer of one blob to several targets. The first transfer that needs memory reserves
-//! the memory for all targets at once. Otherwise some targets could hold memory while they wait for targets that get no
-//! memory.
+//! the memory for all targets at once. Otherwise the targets with memory could wait for a target that gets no memory.
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ struct ReservedMemory {
     closed: bool,
 }
 
-/// Resources of one transfer: the memory, and a permit if the target reads separately.
+/// Resources of one transfer: the memory, and a permit if the transfer reads the source separately for its target.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     share: Option<Arc<SharedReservation>>,
@@ -51,8 +50,8 @@ impl SharedReservation {
     }
 
     /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that have not
-    /// fallen behind. If the target of `tracker` has fallen behind, or the reservation has no memory left, the target
-    /// reads separately.
+    /// fallen behind. If the target of `tracker` has fallen behind, or the reservation has no memory left, the transfer
+    /// reads the source separately for this target.
     pub(crate) async fn take(self: &Arc<Self>, tracker: Option<&Arc<ProgressTracker>>) -> Reservation {
         let is_behind = || tracker.is_some_and(|tracker| tracker.is_behind());
         if !self.reserved().closed && !is_behind() {
@@ -76,8 +75,8 @@ impl SharedReservation {
         reserved.permits = permits;
     }
 
-    /// Releases the memory that no transfer has taken. The caller then starts the shared read. A target that calls
-    /// [`Self::take`] later reads separately.
+    /// Releases the memory that no transfer has taken. The caller then starts the shared read. A transfer that calls
+    /// [`Self::take`] later reads the source separately for its target.
     pub(crate) fn close(&self) {
         let mut reserved = self.reserved();
         reserved.closed = true;
@@ -89,8 +88,8 @@ impl SharedReservation {
     }
 }
 
-/// Waits for the resources of a transfer that reads separately. If the target has a tracker, first waits for a permit
-/// to read separately. Then waits for memory.
+/// Waits for the resources of a transfer with a separate read of the source. If the target has a tracker, first waits
+/// for a permit for the separate read. Then waits for memory.
 pub(crate) async fn take_alone(
     copier: &Copier,
     size: u64,

@@ -41,8 +41,8 @@ pub(crate) struct ReadyTarget {
 /// - the stream of bytes was interrupted, because the target fell behind the other targets,
 /// - a mirror of the source returned wrong bytes,
 /// - the manifest states a wrong size,
-/// - the upload was started by an earlier process, and the bytes of that process are wrong or the target rejects the
-///   remaining bytes.
+/// - an earlier process started the upload, and the bytes of that process are wrong or the target rejects the remaining
+///   bytes.
 pub(crate) async fn send(blob: &Descriptor, ready: ReadyTarget, branch: Branch) -> Result<(), CopyError> {
     let span = ready.delivery.span().clone();
     send_with_retries(blob, ready, branch).instrument(span).await
@@ -83,7 +83,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
         }
         if status.was_interrupted() && !has_restarted {
             has_restarted = true;
-            // While this transfer waits for a permit to read separately, other transfers can use its memory.
+            // While this transfer waits for a permit for the separate read, other transfers can use its memory.
             drop(reservation);
             reservation = take_alone(copier, blob.size, target.memory_per_upload(), delivery.tracker()).await;
         } else if may_have_wrong_size
@@ -119,7 +119,7 @@ async fn send_with_retries(declared: &Descriptor, ready: ReadyTarget, branch: Br
 }
 
 /// If the source reports a length that differs from the size in the descriptor, returns the reported length. The later
-/// check of the digest shows if the reported length is right.
+/// check of the digest shows whether the reported length is right.
 async fn find_actual_length(delivery: &Delivery, blob: &Descriptor) -> Option<u64> {
     let source = &delivery.batch.source;
     let length = source.blob_length(blob).await.filter(|length| *length != blob.size)?;

@@ -1,6 +1,6 @@
 //! Single flight: while one transfer sends a blob to a registry, other transfers of the same blob to this registry
-//! wait. After the wait, these transfers find or mount the blob. If the sender is slow, a transfer from a different
-//! source does not wait for the sender. So a slow source does not delay copies from other sources.
+//! wait. After the wait, these transfers find or mount the blob. If the sender is slow, a transfer whose source is not
+//! the sender's source does not wait. So a slow source does not delay copies from other sources.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ const MAX_BLOBS: usize = 65_536;
 /// Interval at which a waiter checks the progress of the other transfer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Limit for the remaining time of a sender, which is estimated from the sender's progress. If the remaining time is
-/// longer, a transfer from a different source does not wait for the sender.
+/// Limit for the remaining time of a sender. The waiter estimates the remaining time from the sender's progress. If the
+/// remaining time is longer, a transfer whose source is not the sender's source does not wait for the sender.
 const MAX_REMAINING: Duration = Duration::from_secs(60);
 
 /// Repository within a scope. `None` for a layout, which is a single repository without a name.
@@ -118,7 +118,7 @@ pub(crate) enum Claim {
 pub(crate) struct Waiting(OwnedNotified);
 
 impl Waiting {
-    /// Waits at most [`CHECK_INTERVAL`] until the other transfer has ended.
+    /// Waits until the other transfer has ended, but at most 10 seconds ([`CHECK_INTERVAL`]).
     pub(crate) async fn wait(self) {
         // The caller claims the blob again after the notification and after the timeout.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
@@ -149,8 +149,8 @@ impl Flights {
         self.claim_in(&mut self.lock(), place, blob, source)
     }
 
-    /// Claims the transfers of a blob to several repositories in one step, with [`Flights::claim`] for each repository.
-    /// No other task can claim a blob between these claims.
+    /// Claims the transfers of a blob to several repositories under one lock. The result of each claim is the same as
+    /// from [`Flights::claim`]. No other task can claim the blob between these claims.
     pub(crate) fn claim_each(
         self: &Arc<Self>,
         places: &[(Scope, RepositoryScope)],

@@ -1,6 +1,6 @@
-//! Stragglers: targets that are slower than the other targets of the same copy (the siblings). A straggler reads each
-//! blob from the source separately, so no sibling waits for the straggler. A limit on separate reads leaves memory and
-//! request permits to the siblings.
+//! Stragglers: targets that are slower than the other targets of the same copy (the siblings). For a straggler, the
+//! copy reads each blob from the source separately, so no sibling waits for the straggler. A limit on separate reads
+//! leaves memory and request permits to the siblings.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::Scope;
 
-/// Maximum number of large blobs that one straggler reads separately at the same time.
+/// Maximum number of separate reads of large blobs for one straggler at the same time.
 const SEPARATE_READS: usize = 4;
 
 /// Maximum size of a small blob, in bytes. A separate read of a small blob needs no permit.
@@ -28,7 +28,7 @@ impl ProgressTrackers {
     }
 }
 
-/// Progress tracker of a target: records if the target keeps up with its siblings.
+/// Progress tracker of a target: records whether the target keeps up with its siblings.
 #[derive(Debug)]
 pub(crate) struct ProgressTracker {
     scope: Scope,
@@ -69,8 +69,7 @@ impl ProgressTracker {
         }
     }
 
-    /// Returns true if the target reads separately. A target that fell behind reads separately until all its transfers
-    /// have ended.
+    /// Returns true if the target is a straggler. The target is a straggler until all its transfers have ended.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
@@ -81,7 +80,7 @@ impl ProgressTracker {
         TransferGuard(self.clone())
     }
 
-    /// Waits for a permit to read a blob of `size` bytes separately.
+    /// Waits for a permit for a separate read of a blob of `size` bytes.
     pub(crate) async fn separate_read(&self, size: u64) -> SeparateReadPermit {
         if size <= MAX_SMALL_BLOB {
             return SeparateReadPermit { _permit: None };
@@ -90,7 +89,7 @@ impl ProgressTracker {
         SeparateReadPermit { _permit: Some(permit.expect("the semaphore is never closed")) }
     }
 
-    /// Returns a permit to read a blob of `size` bytes separately; `None` if all permits are taken.
+    /// Returns a permit for a separate read of a blob of `size` bytes; `None` if all permits are taken.
     pub(crate) fn try_separate_read(&self, size: u64) -> Option<SeparateReadPermit> {
         if size <= MAX_SMALL_BLOB {
             return Some(SeparateReadPermit { _permit: None });

@@ -45,7 +45,7 @@ impl Suspension {
     pub async fn suspend(&self) {
         self.signal.cancel();
         self.running.close();
-        // If an upload has not ended in time, the upload is interrupted within a chunk.
+        // If an upload has not ended in time, the end of the run interrupts the upload within a chunk.
         let _ = tokio::time::timeout(LAST_CHUNK, self.running.wait()).await;
     }
 
@@ -62,7 +62,7 @@ impl Suspension {
     }
 
     /// Returns a stream of the same bytes. After the signal to suspend, this stream ends with an error, so the upload
-    /// starts no further chunk.
+    /// starts no new chunk.
     pub(crate) fn end_when_suspended(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
         let ended = StoreError::new(place, Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "interrupted");
         let signal = self.signal.clone();

@@ -1,4 +1,4 @@
-//! Transfer of blobs to the targets of an order. For each target, the transfer finds, mounts or sends the blob. One
+//! Transfer of blobs to the targets of a copy job. For each target, the transfer finds, mounts or sends the blob. One
 //! read of the source feeds all targets that need the bytes.
 
 use std::collections::HashSet;
@@ -27,8 +27,9 @@ use crate::copy::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{BlobLookup, Verified};
 
-/// Interval between checks of the targets that are not ready for a shared read, while other targets are ready. At each
-/// check, a target that does not keep up with the other targets falls behind.
+/// Interval between checks of the targets that are not ready for a shared read, while other targets are ready. Each
+/// check marks the targets that are too slow as behind. The transfer then reads the source separately for these
+/// targets.
 const RENDEZVOUS: Duration = Duration::from_secs(1);
 
 /// Maximum number of checks of the targets that are not ready (see [`RENDEZVOUS`]). After the last check, the shared
@@ -39,14 +40,14 @@ const RENDEZVOUS_TIMES: usize = 10;
 const LATE_REASON: &str =
     "the target finished less than half as many blobs as another target, and was late to open an upload";
 
-/// Maximum number of blobs of one order that are transferred at the same time.
+/// Maximum number of blobs of one copy job that are transferred at the same time.
 const BLOBS_AT_ONCE: usize = 256;
 
-/// Information about the blobs of a target that a copy trusts.
+/// Information that a copy trusts when the copy checks whether a target has a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The records of this process, and the target's responses to requests. A blob that arrived at the target counts as
-    /// present.
+    /// The records of this process, and the target's responses to requests. If a record states that the target has a
+    /// blob, the copy does not send the blob.
     Memory,
     /// Only the target's responses to requests.
     Responses,
@@ -54,7 +55,7 @@ pub(crate) enum Trust {
     Nothing,
 }
 
-/// Blobs of one order. Each blob has one transfer, which serves all targets of the order.
+/// Blobs of one copy job. Each blob has one transfer, which serves all targets of the job.
 pub(crate) struct Blobs {
     batch: Arc<Batch>,
     deliveries: Vec<Arc<Delivery>>,
@@ -128,8 +129,8 @@ impl BlobWaiter {
 /// target, or `None` if the target needs no bytes.
 type Preparation = BoxFuture<'static, (usize, Result<Option<ReadyTarget>, CopyError>, BlobWaiter)>;
 
-/// Transfers a blob to all targets. The function claims the blob at all targets in one step. Otherwise two orders could
-/// each claim a part of the targets, and both orders would read the blob.
+/// Transfers a blob to all targets. The function claims the blob at all targets in one step. Otherwise two copy jobs
+/// could each claim a part of the targets, and both jobs would read the blob.
 async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaiter>) {
     let places = waiters.iter().map(|waiter| waiter.delivery.place()).collect::<Vec<_>>();
     let claims = batch.copier.flights.claim_each(&places, &blob, &batch.source.scope());
@@ -149,8 +150,8 @@ async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaite
     join(copy_together(&batch, &blob, owners), join_all(waiters_done)).await;
 }
 
-/// Prepares all targets. Then one read feeds all targets that need the bytes. A target that is late or has fallen
-/// behind reads separately.
+/// Prepares all targets. Then one read feeds all targets that need the bytes. If a target is late or behind, the
+/// transfer reads the source separately for this target.
 async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, owners: Vec<(Owner, BlobWaiter)>) {
     let trackers: Vec<_> = owners.iter().map(|(_, waiter)| waiter.delivery.tracker().cloned()).collect();
     let chunk = owners.iter().map(|(_, waiter)| waiter.delivery.target().memory_per_upload()).max().unwrap_or_default();
@@ -161,11 +162,12 @@ async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, owners: Vec<(Owner
     join(send_shared(batch, blob, ready_targets), join_all(late)).await;
 }
 
-/// Prepares the targets. Returns the ready targets and the unfinished preparations, in the first of these cases:
+/// Prepares the targets. Returns the ready targets and the unfinished preparations as soon as one of these cases
+/// occurs:
 /// - All preparations have finished.
 /// - At least one target is ready, and all unfinished targets have fallen behind.
-/// - The function has made [`RENDEZVOUS_TIMES`] checks of the unfinished targets. Each check marks the targets that do
-///   not keep up as behind.
+/// - The function has checked the unfinished targets 10 times ([`RENDEZVOUS_TIMES`]). Each check marks the targets that
+///   are too slow as behind.
 async fn gather_ready(
     blob: &Descriptor,
     owners: Vec<(Owner, BlobWaiter)>,
@@ -254,8 +256,8 @@ async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, owner: Owner, t
     }
 }
 
-/// Finds or mounts the blob, or opens an upload. Returns `None` if the target has the blob. If `shared` is `None`, the
-/// target reads the blob separately.
+/// Finds or mounts the blob, or opens an upload. Returns `None` if the target has the blob. If `shared` is `None`,
+/// reserves the resources for a separate read of the source.
 async fn prepare(
     delivery: &Arc<Delivery>,
     blob: &Descriptor,

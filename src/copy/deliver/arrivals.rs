@@ -1,9 +1,9 @@
 //! Records of the tags that a delivery writes. Before the write of a tag, the delivery records an intent in the ledger.
 //! After the write, the delivery reports an [`Arrival`], which describes the written tag. The delivery records these
 //! tags:
-//! - the tag of the order,
+//! - the tag of the copy job,
 //! - the tags of signatures,
-//! - the tag that keeps the previous content of the order's tag,
+//! - the tag that keeps the previous content of the job's tag,
 //! - the tags of lists of referrers.
 
 use chrono::Utc;
@@ -34,8 +34,7 @@ impl Delivery {
         })
     }
 
-    /// Writes the previous content of the order's tag under the tag `under`. The caller then overwrites the order's
-    /// tag.
+    /// Writes the previous content of the job's tag under the tag `under`. The caller then overwrites the job's tag.
     pub(super) async fn keep_previous(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
         let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
         self.record_intent(self.batch.ledger(), &self.previous_arrival(order, &manifest, under)).await?;

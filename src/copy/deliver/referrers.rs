@@ -66,7 +66,7 @@ impl Delivery {
     }
 
     /// Writes a list of referrers for each subject with referrers that the target does not list automatically. If the
-    /// write of a list fails, records the unlisted referrers in the list as not copied.
+    /// write of a list fails, records its unlisted referrers as not copied.
     pub(super) async fn link_all(&self, closure: &Closure) -> Result<(), CopyError> {
         let lists = closure.referrers.iter().map(|(subject, companions)| (*subject, &companions.list));
         let lists = lists.map(|(subject, list)| (subject, self.select_arrived(closure, list), list.manifests.len()));
@@ -84,8 +84,8 @@ impl Delivery {
         try_join_all(links).await.map(|_| ())
     }
 
-    /// If the write of a list failed, records the unlisted referrers in the list as not copied, because clients cannot
-    /// find unlisted referrers by their subject.
+    /// If the write of a list failed, records its unlisted referrers as not copied, because clients cannot find
+    /// unlisted referrers by their subject.
     fn leave_unlisted(
         &self,
         subject: Digest,

@@ -41,7 +41,7 @@ pub(super) enum Op {
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) op: Op,
-    /// Tag of the call, or its digest if the call has no tag.
+    /// Tag of the call. If the call has no tag, this is the digest.
     pub(super) subject: String,
     /// Offset at which a read began.
     pub(super) offset: u64,
@@ -62,7 +62,7 @@ pub(super) enum Fault {
     BreakAt(u64),
     /// A read or an upload hangs after this number of bytes.
     HangAt(u64),
-    /// A read returns other bytes of the same length.
+    /// A read returns wrong bytes of the right length.
     Corrupt,
     /// An upload or a read waits before every piece.
     Slow(Duration),
@@ -96,7 +96,7 @@ struct RegistryState {
     unfinished: HashMap<Digest, Vec<u8>>,
 }
 
-/// Behaviour of a registry as a whole.
+/// Behaviour that all repositories of a registry share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Behaviour {
     pub(super) mounts: bool,

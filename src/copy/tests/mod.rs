@@ -71,7 +71,7 @@ fn with_referrers(source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc
     batch_with(&Copier::new(64 * MIB), source, targets, rules, None)
 }
 
-/// Returns the order to copy a manifest under a tag to the first `targets` targets.
+/// Returns a copy job that copies a manifest under a tag to the first `targets` targets.
 fn order(tag: &str, manifest: &Manifest, targets: usize) -> Order {
     let tag: Tag = tag.parse().unwrap();
     Order {
