@@ -70,7 +70,7 @@ impl Closure {
 
 /// Listener of the walk over a closure. The listener starts the transfer of blobs while the walk continues.
 pub(super) trait SurveyListener: Send + Sync {
-    /// Reports a manifest, with the blobs that it references.
+    /// Reports a manifest and its blobs.
     fn on_manifest(&self, node: &Node, is_required: bool);
     /// Reports a blob that is a child of an index.
     fn on_blob(&self, blob: &Descriptor, is_required: bool);

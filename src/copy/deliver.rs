@@ -197,7 +197,7 @@ impl Delivery {
     async fn write_with_tags(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>) -> Result<(), CopyError> {
         self.wait_for_blobs(closure, node).await?;
         let tags = closure.tags.get(&node.digest());
-        // A manifest that is written under its tag is available under its digest as well.
+        // After a write under a tag, the target also returns the manifest by digest. So no write by digest is needed.
         if tags.is_none() || node.view.subject.is_some() {
             self.write(closure, node, None).await?;
         }

@@ -254,7 +254,6 @@ impl Owner {
         self.ownership.progress.clone()
     }
 
-    /// Records that the blob is in the repository, and ends the ownership.
     pub(crate) fn record_arrival(self, outcome: BlobOutcome) {
         self.ownership.record_arrival(outcome);
     }

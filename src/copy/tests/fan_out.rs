@@ -218,7 +218,7 @@ async fn target_at_tenth_of_speed_hardly_delays_siblings() {
     let mut three = many(&[40, 40, 400]);
     let beside = three.wait_for_two().await;
     assert!(beside < alone * 6 / 5, "{alone:?} alone, {beside:?} with a slow sibling");
-    // The slow target reads separately, with at most four reads at the same time.
+    // The copy reads the source separately for the slow target, with at most four reads at the same time.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((three.source.open_reads(), three.targets[2].sending()), (4, 4));
     let (at, outcome) = within(three.outcomes.next()).await.unwrap();

@@ -105,7 +105,6 @@ fn transfer_note(event: &Event) -> Option<TransferUpdate> {
         Event::TransferStarted(transfer) => (transfer, TransferState::Started),
         Event::TransferFinished(transfer) => (transfer, TransferState::Finished),
         Event::TransferFailed(transfer, why) => (transfer, TransferState::Failed(why.clone())),
-        // These events concern tags, not transfers.
         Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => return None,
     };
     Some(TransferUpdate { transfer: transfer.clone(), state, at: Utc::now() })

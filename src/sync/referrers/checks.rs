@@ -88,7 +88,6 @@ impl ReferrerChecks {
         is_valid.then(|| last.list.map(|list| SourceReferrers { list, checked_at: last.checked }))
     }
 
-    /// Creates the result of a check in this run.
     pub(crate) fn summarize(&self, referrers: &Referrers) -> SourceReferrers {
         SourceReferrers {
             list: list_digest(referrers.manifests.iter().map(|referrer| referrer.digest)),

@@ -124,7 +124,7 @@ pub enum RunOutcome {
     Deferred,
     /// The entry's `timeout` expired before the run was finished.
     TimedOut,
-    /// The run was stopped before it was finished.
+    /// A signal to stop ended the run early.
     Interrupted,
     /// The run did nothing: another process that shares the journal is running this entry.
     AlreadyRunning {
