@@ -107,15 +107,15 @@ fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -
     if more { output.line("more evidence is in doubt: show it with --limit, --json or --csv") } else { Ok(()) }
 }
 
-/// Returns a remark on the digest, such as ` (derived)`. If the digest is the digest of the source, returns an empty
-/// text.
+/// Returns a note that follows the digest in the output, such as ` (derived)`. If the digest is the digest of the
+/// source, returns an empty text.
 fn mark(arrival: &Arrival) -> &'static str {
     match arrival.kind {
         ArrivalKind::Tag if arrival.source_digest == arrival.digest => "",
         ArrivalKind::Tag => " (derived)",
         ArrivalKind::KeptPrevious => " (kept)",
-        // If the run does not write the list, the digest of the list is unknown. The record then contains the digest of
-        // the subject.
+        // Before the target's list of referrers is read back, its digest is unknown. The record then contains the
+        // digest of the subject instead.
         ArrivalKind::ReferrersList if arrival.source_digest == arrival.digest => {
             " (the subject of a list of referrers)"
         }

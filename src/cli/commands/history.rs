@@ -63,7 +63,8 @@ impl History {
 }
 
 impl History {
-    /// Returns the runs that copied the selected content. If the filter selects no content, returns `None`.
+    /// Returns the runs that copied the selected content. If the arguments select no repository, tag or digest, returns
+    /// `None`.
     async fn runs_with_content(&self, journal: &Journal) -> Result<Option<HashSet<RunId>>, Failure> {
         if !self.filter.is_about_content() {
             return Ok(None);

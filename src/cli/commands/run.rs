@@ -65,8 +65,8 @@ impl Run {
             shutdown: context.interrupted.clone(),
         };
         let result = daemon::serve(setup).await;
-        // While the last runs finish, the status port still responds. If the status port did not respond, a health
-        // check would restart the daemon.
+        // The status port responds until the last run has finished. Without a response, a health check could restart
+        // the daemon too early.
         finished.cancel();
         for task in [status_task, control_task, push_events_task].into_iter().flatten() {
             let _ = task.await;
@@ -91,7 +91,7 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
     Ok(Some(listener))
 }
 
-/// Returns a stream that yields a value after each SIGHUP. If the reader is slow, several signals become one value.
+/// Returns a stream that yields a value after each SIGHUP. Several signals can become one value.
 fn sighup_stream() -> std::io::Result<mpsc::Receiver<()>> {
     let mut signals = signal(SignalKind::hangup())?;
     let (sender, receiver) = mpsc::channel(1);

@@ -69,8 +69,8 @@ impl Status {
         self.print_snapshot(request_status(port, token).await?, output)
     }
 
-    /// Prints the state of the daemon. If the daemon does not respond, prints the offline status. With `--json`,
-    /// returns an error instead.
+    /// Prints the state of the daemon. If the daemon does not respond, prints the offline status. If the daemon does
+    /// not respond and `--json` is set, returns an error.
     async fn show(&self, config: &Config, output: &mut Output) -> Result<Exit, Failure> {
         let token = match &config.daemon.status.readers {
             Readers::Token(token) => Some(token),
@@ -88,9 +88,8 @@ impl Status {
         }
     }
 
-    /// Prints the state of the daemon at `default_port`, and then the error in the configuration. The daemon keeps its
-    /// last valid configuration, so the daemon may listen at another port. If no daemon responds at `default_port`,
-    /// returns the error with a remedy.
+    /// Prints the state of the daemon at `default_port`, and then the error in the configuration. If no daemon responds
+    /// at `default_port`, returns the error with a remedy.
     async fn without_configuration(
         &self,
         mistake: Failure,

@@ -98,8 +98,9 @@ impl DaemonArguments {
         Ok(replies)
     }
 
-    /// Sends the requests and returns all replies. The first replies come immediately, one for each entry. If the
-    /// command waits, the results of the runs follow. Without `--json`, prints each reply when the reply arrives.
+    /// Sends the requests and returns all replies. The daemon replies once to each entry immediately. If the command
+    /// waits for the runs, the daemon sends a second reply for each run at its end. Without `--json`, prints each reply
+    /// when the reply arrives.
     async fn collect_replies(
         &self,
         action: Action,
@@ -159,7 +160,7 @@ impl DaemonArguments {
 
 /// Returns the path of the control socket. The function uses the first of these paths:
 /// - `at`
-/// - the path in the configuration
+/// - the path in the configuration, or the default path of the daemon if this socket exists
 /// - the path of the packaged service
 ///
 /// If the configuration is unreadable and the socket of the packaged service exists, returns the path of the packaged
@@ -227,7 +228,8 @@ fn is_waiting(action: Action) -> bool {
     matches!(action, Action::Trigger(TriggerOptions { wait: true }))
 }
 
-/// Returns the exit code of the most serious reply. A daemon that ends before all replies is an error.
+/// Returns the most serious exit code of all replies. If the daemon ends before it has sent all replies, returns an
+/// error.
 fn exit(replies: &[Reply], action: Action, entries: usize) -> Result<Exit, Failure> {
     let exits = replies.iter().map(|reply| match reply {
         Reply::Refused { .. } => Exit::Failed,

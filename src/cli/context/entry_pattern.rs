@@ -10,7 +10,7 @@ use crate::plan::{Pattern, PatternError};
 /// Pattern over entry names: a literal name, a glob or a regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryPattern {
-    /// Literal name. The configuration may contain no entry with this name.
+    /// Literal name. The configuration does not need to contain an entry with this name.
     Name(String),
     /// Glob such as `app-*`, or regular expression such as `re:app-\d+`.
     Pattern(Pattern),

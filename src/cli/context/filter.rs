@@ -44,8 +44,8 @@ pub struct Filter {
 pub(crate) struct Window {
     /// Maximum number of rows to show; `None` means all rows.
     pub(crate) shown: Option<u32>,
-    /// True if the limit is a default. The query then requests one additional row, to find out if the journal has more
-    /// rows.
+    /// True if the limit is a default. The query then requests one additional row, to find out whether the journal has
+    /// more rows.
     is_default: bool,
 }
 

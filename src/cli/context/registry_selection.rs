@@ -11,14 +11,14 @@ use crate::oci::RegistryHost;
 /// Registries and entries in the arguments. Without arguments, both lists are empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegistrySelection {
-    /// Registries in the arguments. The configuration may not contain these registries.
+    /// Registries in the arguments. The configuration does not need to contain these registries.
     pub(crate) hosts: BTreeSet<RegistryHost>,
     pub(crate) entries: Vec<String>,
 }
 
 impl RegistrySelection {
-    /// Reads the arguments. If the configuration has an entry with the name, the argument is the entry. If not, and the
-    /// name is `localhost` or has a dot or a port, the argument is a host.
+    /// Reads the arguments. If an entry has the name, the argument selects the entry. If no entry has the name, an
+    /// argument such as `ghcr.io`, `host:5000` or `localhost` selects a registry.
     ///
     /// # Errors
     /// Returns a usage error for a text that is neither an entry nor a host, and for a glob that matches no entry.
@@ -52,8 +52,8 @@ impl RegistrySelection {
         hosts
     }
 
-    /// Returns the configuration with only the selected entries. If the arguments contain a host, returns all entries,
-    /// because every entry may use the host.
+    /// Returns the configuration with only the selected entries. If the arguments contain a host, or if there are no
+    /// arguments, returns all entries.
     pub(crate) fn restrict(&self, config: &Config) -> Config {
         let mut restricted = config.clone();
         if self.hosts.is_empty() && !self.entries.is_empty() {

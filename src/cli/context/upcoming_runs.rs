@@ -13,11 +13,11 @@ use crate::schedule::{backoff, jitter_of};
 /// Scheduled run in the future.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct UpcomingRun {
-    /// Start of the run: the time of the schedule, delayed by the jitter of the entry.
+    /// Start of the run: `scheduled_at` and the jitter of the entry.
     #[serde(serialize_with = "json_form::instant")]
     pub(crate) at: DateTime<Utc>,
     pub(crate) entry: String,
-    /// Time of the schedule, without jitter.
+    /// Time that the schedule gives, before the jitter.
     #[serde(serialize_with = "json_form::instant")]
     scheduled_at: DateTime<Utc>,
     pub(crate) schedule: String,
@@ -45,21 +45,21 @@ impl RunObstacles {
         self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.ended_at(now).is_none())
     }
 
-    /// Returns the failures of the entry since its last success.
+    /// Returns the number of failures since the last success of the entry, and the time of the last failure.
     pub(crate) fn streak(&self, entry: &Entry) -> Option<&FailureStreak> {
         self.failures.iter().find(|streak| streak.entry == entry.name.as_str())
     }
 }
 
-/// Returns the end of the back-off. If no scheduled run is due before the end, returns `None`.
+/// Returns the end of the back-off, if the back-off prevents at least one scheduled run. Otherwise returns `None`.
 pub(crate) fn backed_off_until(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let until = backoff_end(streak, now).filter(|until| *until > now)?;
     let planned = scheduled_runs(entry, now).next()?;
     (planned.scheduled_at <= until).then_some(until)
 }
 
-/// Returns the end of the back-off. If there is no back-off, returns `None`. If the last failure is in the future
-/// because the clock was set back, the back-off begins at `now`.
+/// Returns the end of the back-off. If there is no back-off, returns `None`. If the clock was set back, the last
+/// failure can be in the future. The back-off then begins at `now`.
 fn backoff_end(streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
     (wait > TimeDelta::zero() && !streak.made_progress).then(|| streak.last.min(now) + wait)
@@ -87,7 +87,7 @@ pub(crate) fn upcoming_runs<'a>(
     all
 }
 
-/// Returns the first scheduled run of an entry after `now`. The run is later than the pause and the back-off.
+/// Returns the first scheduled run of an entry after `now` that no pause and no back-off prevents.
 pub(crate) fn first_upcoming(
     entry: &Entry,
     pause: Option<&PauseRecord>,
@@ -101,7 +101,7 @@ pub(crate) fn first_upcoming(
 fn scheduled_runs(entry: &Entry, now: DateTime<Utc>) -> impl Iterator<Item = UpcomingRun> {
     let jitter = TimeDelta::from_std(jitter_of(entry.name.as_str(), entry.jitter)).unwrap_or_default();
     let after = move |instant: &DateTime<Utc>| entry.schedule.next_after(*instant, entry.timezone);
-    // Jitter delays a run. The time of the schedule may be in the past although the run is in the future.
+    // The jitter delays each run. The search therefore begins before `now`, by the length of the jitter.
     std::iter::successors(after(&(now - jitter)), after).map(move |scheduled_at| UpcomingRun {
         at: scheduled_at + jitter,
         entry: entry.name.to_string(),

@@ -22,13 +22,13 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Creates a client of the journal at this path. The socket need not exist yet.
+    /// Creates a client of the journal at this path. The socket does not need to exist yet.
     ///
     /// # Errors
-    /// If the operating system provides no socket.
+    /// Fails if the operating system cannot create a socket.
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // If the journal does not read, a send must fail instead of blocking.
+        // If journald is too slow, a send fails and does not block the program.
         socket.set_nonblocking(true)?;
         Ok(Self { socket, path: path.to_owned() })
     }
@@ -60,7 +60,7 @@ fn entry(line: &LogLine) -> Vec<u8> {
 }
 
 /// Returns the journal name of a field: `TRANSSHIP_` and the name. The journal permits only upper-case letters, digits
-/// and `_`.
+/// and `_`, so each other character becomes `_`.
 fn field_name(name: &str) -> String {
     let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
     format!("TRANSSHIP_{}", letters.collect::<String>()).chars().take(LONGEST_NAME).collect()
