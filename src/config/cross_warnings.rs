@@ -25,7 +25,8 @@ pub(super) fn warn_about_settings(
     }
 }
 
-/// Adds a warning about each pinned digest without a tag. Many registries delete a manifest that has no tag.
+/// Adds a warning about each item under `tags.include` that is only a digest, without a tag. Many registries delete a
+/// manifest that has no tag.
 fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Some(tags) = &draft.settings.tags else { return };
     for (pattern, value) in &tags.include {
@@ -53,9 +54,9 @@ fn warn_of_unselected_names(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Adds a warning if two entries with different sources may write the same tag. At run time, the tag is a conflict, and
-/// neither entry writes the tag. If both entries list the tag literally, [`super::cross_checks`] reports a problem
-/// instead.
+/// Adds a warning if two entries with different sources can write the same tag to the same target. At run time, the tag
+/// is a conflict, and neither entry writes the tag. If both entries list the tag literally, [`super::cross_checks`]
+/// reports a problem, and this function adds no warning.
 fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let every = Selection::default();
     let mut writers: HashMap<Endpoint, Vec<(&Draft<'_>, &Value<'_>)>> = HashMap::new();
@@ -94,7 +95,7 @@ fn selection<'a>(draft: &'a Draft<'_>, every: &'a Selection) -> &'a Selection {
     draft.settings.tags.as_ref().map_or(every, |tags| &tags.selection)
 }
 
-/// Returns true if both entries may write the same tag. The function ignores tags that both entries list literally,
+/// Returns true if both entries can write the same tag. The function ignores tags that both entries list literally,
 /// because [`super::cross_checks`] compares these tags.
 fn may_write_one_tag(one: &Draft<'_>, other: &Draft<'_>, every: &Selection) -> bool {
     let (names, other_names) = (&one.names.names, &other.names.names);
@@ -106,13 +107,13 @@ fn may_write_one_tag(one: &Draft<'_>, other: &Draft<'_>, every: &Selection) -> b
     !are_literal && names.may_meet(other_names)
 }
 
-/// Returns true if both selections may select the same tag. The function ignores tags that both selections list
+/// Returns true if both selections can select the same tag. The function ignores tags that both selections list
 /// literally.
 fn may_meet(one: &Selection, other: &Selection) -> bool {
     let excluded = |pattern: &Pattern, selection: &Selection| {
         literal_tag(pattern).is_some_and(|tag| selection.exclude.iter().any(|out| out.matches(tag)))
     };
-    // If a pattern is a digest without a tag, the entry writes no tag.
+    // An item that is only a digest writes no tag.
     let writes_a_tag = |pattern: &&Pattern| pattern.digest().is_none() || pattern.pin().is_some();
     let meet = |a: &Pattern, b: &Pattern| {
         let compared = literal_tag(a).is_some() && literal_tag(b).is_some();

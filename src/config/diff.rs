@@ -112,10 +112,10 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
-/// Returns the entries of the new configuration whose next run may have a different result:
+/// Returns the entries of the new configuration whose next run can have a different result:
 /// - new entries
-/// - entries with changed settings, except changes of the schedule
-/// - entries at a registry with changed options, except changes of the limits
+/// - entries with changed settings. Changes of `schedule`, `on_start`, `timezone` and `jitter` do not count.
+/// - entries at a registry with changed options. Changes of the limits do not count.
 #[must_use]
 pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> Vec<&'c EntryName> {
     let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();
@@ -130,7 +130,7 @@ pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> V
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
 }
 
-/// Returns true if two versions of an entry are equal except for the schedule.
+/// Returns true if two versions of an entry are equal except for `schedule`, `on_start`, `timezone` and `jitter`.
 fn works_alike(before: &Entry, entry: &Entry) -> bool {
     let Entry { schedule, on_start, timezone, jitter, .. } = entry.clone();
     Entry { schedule, on_start, timezone, jitter, ..before.clone() } == *entry

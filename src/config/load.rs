@@ -12,8 +12,8 @@ use super::sections::top_level::SCHEMA;
 use super::yaml::expand::Environment;
 
 /// Reads and checks a configuration and its included files. `environment` returns the values of variables and supplies
-/// the default paths. The files of secrets must be readable, but the function does not read the secrets. The call
-/// blocks.
+/// the default paths. The function also reads the files of secrets to check them, but the result contains only the
+/// paths of these files. The call blocks.
 ///
 /// # Errors
 /// Returns all problems, not only the first problem.

@@ -181,8 +181,8 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// Returns a text that must be one of several words. If the value is a number or a boolean, the problem has no hint
-    /// to add quotes.
+    /// Returns a text that must be one of several words. If the value is a number or a boolean, quotes would not help,
+    /// so the problem has no hint about quotes.
     pub(super) fn word_text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         if matches!(value.node, Node::Bool(_) | Node::Number(_)) {
             self.refuse_type(value, expected);

@@ -114,8 +114,8 @@ fn mark(arrival: &Arrival) -> &'static str {
         ArrivalKind::Tag if arrival.source_digest == arrival.digest => "",
         ArrivalKind::Tag => " (derived)",
         ArrivalKind::KeptPrevious => " (kept)",
-        // Before the target's list of referrers is read back, its digest is unknown. The record then contains the
-        // digest of the subject instead.
+        // The digest of a written list is unknown until the run reads the list from the target. Until then, the record
+        // contains the digest of the subject.
         ArrivalKind::ReferrersList if arrival.source_digest == arrival.digest => {
             " (the subject of a list of referrers)"
         }

@@ -1,4 +1,4 @@
-//! Problem or warning about a node of the YAML tree, before the search for the line and the column.
+//! Problem or warning about a node of the YAML tree. The line and the column of the node are not yet known.
 
 use std::fmt::Display;
 

@@ -8,29 +8,29 @@ use crate::config::keys::schema::{Schema, Secrecy};
 use crate::config::keys::table::Shape;
 use crate::config::yaml::document::Format;
 
-/// Part of a line between commas or opening brackets.
+/// Part of a line. Commas and opening brackets separate the parts.
 enum Piece<'l> {
     /// Brackets and spaces only.
     Empty,
-    /// Text without a key: an item of a list, or the part of a text after a comma.
+    /// Text without a key, such as `b` in `[a, b]`.
     Text,
     /// Key without a space after the colon, such as `key:value`.
     Joined(&'l str),
-    /// Key with a space after the colon. The flag is true if a value follows in the same part.
+    /// Key with its colon. The flag is true for `key: value`, and false for `key:` without a value on the same line.
     Pair(&'l str, bool),
     /// More than one key. In valid YAML, one part has at most one key.
     Several,
 }
 
-/// Types of values that a key permits, in maps without secrets.
+/// Kinds of values that a key can have in maps without secrets.
 #[derive(Clone, Copy)]
 struct AcceptedValues {
     scalar: bool,
     list: bool,
 }
 
-/// Returns the excerpt of a line from invalid YAML. The excerpt contains the whole line if the section has no secrets
-/// and each key of the line is known and has no secret value. If not, the excerpt contains at most the first key.
+/// Returns the excerpt of a line from invalid YAML. If the section has no secrets, and each key of the line is known
+/// and has no secret value, the excerpt contains the whole line. If not, the excerpt contains at most the first key.
 pub(crate) fn excerpt_by_keys(
     schema: &Schema,
     lines: &[&str],
@@ -57,7 +57,8 @@ pub(crate) fn excerpt_by_keys(
     Some(Excerpt { text: shown + COVER, ..excerpt })
 }
 
-/// Returns true if a message may show the last line, and the section up to this line has no secrets.
+/// Returns true if a message can show the last of `lines`. The top-level section of this line must have no key with a
+/// secret value. In a `sync.yaml`, all keys of the section up to this line must also be known.
 fn is_among_settings(schema: &Schema, lines: &[&str], format: Format) -> bool {
     let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
     let Some(at) = lines.iter().rposition(outermost) else { return false };
@@ -77,7 +78,7 @@ fn may_be_configuration(schema: &Schema, lines: &[&str]) -> bool {
     lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(|key| schema.is_top_level(key))
 }
 
-/// Returns all texts in a line that look like a key. Some of these texts may not be keys in YAML.
+/// Returns all texts in a line that look like a key. In YAML, some of these texts are not keys.
 pub(crate) fn find_keys(line: &str) -> impl Iterator<Item = &str> {
     line.split([',', '{', '[']).filter_map(first_key)
 }
@@ -123,8 +124,7 @@ pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
         })
 }
 
-/// Returns the types of values that are permitted for the list item below the lines `above`. The key of the list is in
-/// one of these lines.
+/// Finds the last key in the lines `above`, and returns the kinds of values that this key can have.
 fn values_of_key_above(schema: &Schema, above: &[&str]) -> Option<AcceptedValues> {
     above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(|key| values_of_setting(schema, key))
 }
@@ -144,7 +144,7 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     split_pieces(line).filter_map(key).last()
 }
 
-/// Returns the types of values that a key permits in maps without secrets. If no map without secrets has the key,
+/// Returns the kinds of values that a key can have in maps without secrets. If no map without secrets has the key,
 /// returns `None`.
 fn values_of_setting(schema: &Schema, name: &str) -> Option<AcceptedValues> {
     let keys = schema.tables_of_settings().filter_map(|table| table.find(name));
@@ -168,9 +168,9 @@ fn accepted_values(shape: &Shape) -> AcceptedValues {
     AcceptedValues { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
 }
 
-/// Returns the ranges to mask on a line of another program's file, in characters. A range contains the value of each
-/// key on the line. The result omits the pair at `column`, and keys that are known in a map without secrets. If the
-/// line has only one pair, the result is empty.
+/// Returns the ranges to mask on a line of another program's file, in characters. The ranges contain the values on the
+/// line, with two exceptions: the value at `column`, and the values of keys that are known in a map without secrets. If
+/// the line has only one key, the result is empty.
 pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usize) -> Vec<Range<usize>> {
     let pieces: Vec<(Range<usize>, Piece<'_>)> =
         split_ranges(line).map(|bytes| (bytes.clone(), parse_piece(&line[bytes]))).collect();
@@ -186,7 +186,7 @@ pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usiz
         let is_neighbor = !(count(bytes.start)..=count(bytes.end)).contains(&column);
         let value = match piece {
             Piece::Empty => continue,
-            // The part is an item of a list, or the part of a value after a comma.
+            // The text can be an item of a list, or a value can continue after a comma.
             Piece::Text => 0,
             Piece::Pair(key, _) => {
                 covers = is_neighbor && values_of_setting(schema, key).is_none();
@@ -244,7 +244,8 @@ fn parse_piece(text: &str) -> Piece<'_> {
     }
 }
 
-/// If the line begins with a known key without a space after the colon, returns the key and its column, counted from 1.
+/// If the line begins with a known key without a space after the colon, such as `source:ghcr.io/x`, returns the key and
+/// its column, counted from 1.
 pub(crate) fn find_joined_key<'l>(schema: &Schema, line: &'l str) -> Option<(&'l str, usize)> {
     let text = line.trim_start_matches([' ', '-']);
     let has_pair = text.char_indices().any(|(at, c)| c == ':' && ends_key(text, at));
@@ -252,7 +253,7 @@ pub(crate) fn find_joined_key<'l>(schema: &Schema, line: &'l str) -> Option<(&'l
     Some((key, line.chars().count() - text.chars().count() + 1))
 }
 
-/// Returns the word before the first colon. If a space follows the colon, returns `None`.
+/// Returns the key of a text such as `source:ghcr.io/x`. If a space or a slash follows the colon, returns `None`.
 fn split_joined(text: &str) -> Option<&str> {
     let (key, value) = text.split_once(':')?;
     let is_word = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');

@@ -4,7 +4,8 @@ use std::fmt;
 
 /// Replacement for a secret in a message.
 pub(crate) const COVER: &str = "***";
-/// Maximum number of problems in a list. The list only counts all further problems.
+/// Maximum number of problems in a list. If a configuration has more problems, the list also contains the number of
+/// omitted problems.
 const SHOWN: usize = 50;
 /// Maximum number of characters of a line that a message shows.
 const WINDOW: usize = 160;
@@ -34,7 +35,7 @@ pub struct Problem {
     pub(crate) excerpt: Option<Excerpt>,
 }
 
-/// Line of a file in which the secrets are masked, and the underlined range.
+/// Line of a file with masked secrets, and the underlined part of the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
     pub(crate) text: String,

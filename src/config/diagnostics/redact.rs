@@ -13,10 +13,12 @@ use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::{Document, Format};
 use crate::config::yaml::node::{affordable, locate};
 
-/// Maximum number of possible secrets in a file. If a file contains more, messages show no line of the file.
+/// Maximum number of possible secrets in a file. For a large file, the maximum is smaller. If a file contains more
+/// possible secrets, messages show no line of the file.
 const MOST: usize = 600;
 
-/// Minimum length of a part of a secret that messages mask separately, in bytes.
+/// Minimum length in bytes. Messages also mask each part of a secret that has at least this length, such as the
+/// password in a URL.
 const SHORTEST_PART: usize = 4;
 
 /// Characters that separate the parts of a secret.
@@ -31,9 +33,9 @@ pub(crate) struct Masks {
     /// True if messages show no line of the file.
     hides_lines: bool,
     schema: &'static Schema,
-    /// True if the schema contains the keys of the file.
+    /// False for a file of another program, because the schema contains only the keys of transship.
     has_table: bool,
-    /// Texts that messages mask, the longest text first.
+    /// Texts that messages mask. The longest text is first.
     texts: Vec<String>,
 }
 
@@ -42,7 +44,8 @@ impl Masks {
     pub(crate) fn new(document: &Document, lines: &[&str]) -> Self {
         let Document { text, format, schema, .. } = document;
         let mut secrets = find_secrets(document);
-        // A key with only letters and `_` is probably a key of another program. A message may repeat this key.
+        // If a key has only letters and `_`, the key is probably a key of another program. Messages do not mask this
+        // key.
         let is_name = |secret: &&PossibleSecret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
         };
@@ -109,7 +112,7 @@ impl Masks {
         if !ranges.is_empty() || self.remarks.contains(&line) {
             ranges.extend(find_properties(&excerpt.text));
         }
-        // A comment beside a secret may contain an earlier secret.
+        // A comment after a secret can contain an old secret.
         if let Some(comment) = find_comment(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
             let comment_text: String = excerpt.text.chars().skip(comment.start).collect();
             let suspect = find_keys(&comment_text).any(|key| self.schema.leads_to_secrets(key))
@@ -191,8 +194,8 @@ fn find_comment(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
-/// Masks the scalar at `line` and `column`. If the end of the scalar is unknown, masks the rest of the line. The mask
-/// continues on the next lines up to a closing quote or a delimiter.
+/// Masks the scalar at `line` and `column`. If the end of the scalar is unknown, masks the rest of the line, and the
+/// next lines up to a closing quote or a delimiter.
 fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();

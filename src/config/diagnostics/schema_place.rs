@@ -1,5 +1,5 @@
-//! Position in the tree of a configuration, with the permitted keys at this position. The position also decides if
-//! messages may show values.
+//! Position in the tree of a configuration, with the permitted keys at this position. The position also determines
+//! whether messages can show a value without the risk of showing a secret.
 
 use crate::config::keys::nearest::find_nearest;
 use crate::config::keys::schema::{Schema, Secrecy};
@@ -12,24 +12,26 @@ use crate::config::yaml::node::Node;
 pub(crate) struct SchemaPlace {
     schema: &'static Schema,
     keys: PlaceKeys,
-    /// True if messages may show a scalar at this position.
+    /// True if messages can show a scalar at this position.
     shows_scalars: bool,
 }
 
-/// Keys that a map at a position may have.
+/// Keys that a map can have at a position.
 #[derive(Debug, Clone, Copy)]
 enum PlaceKeys {
     /// Keys in the table.
     Table(&'static Table),
-    /// Names that the operator selects. The value of each name is a map with the keys of the table.
+    /// Names that the operator selects, such as the hosts under `registries`. The value of each name is a map with the
+    /// keys of the table.
     Named(&'static Table),
     /// Keys of a secret: `env` and `file`.
     Secret,
-    /// Names that the operator selects. The value of each name is a secret.
+    /// Names that the operator selects, such as the variables of a credential command. The value of each name is a
+    /// secret.
     Secrets,
-    /// Names that the operator selects. The value of each name is a text.
+    /// Names that the operator selects, such as the tags under `rename`. The value of each name is a text.
     TextsByName,
-    /// No keys: the position is the text of a name in [`PlaceKeys::TextsByName`].
+    /// No keys. The position is a value below [`PlaceKeys::TextsByName`], such as `stable` in `rename: {v1: stable}`.
     TextByName,
     /// Unknown keys.
     Unknown,
@@ -48,7 +50,8 @@ impl SchemaPlace {
         Self { schema, keys: PlaceKeys::Foreign, shows_scalars: true }
     }
 
-    /// Returns the position below an unknown key. Messages show no value at this position.
+    /// Returns the position below an unknown key. Messages show no value at this position, because the value can be a
+    /// secret.
     fn unknown(schema: &'static Schema) -> Self {
         Self { schema, keys: PlaceKeys::Unknown, shows_scalars: false }
     }
@@ -56,8 +59,8 @@ impl SchemaPlace {
     /// Returns the position of a value with this shape.
     fn from_shape(schema: &'static Schema, shape: &Shape) -> Self {
         let (keys, takes_scalars) = match shape {
-            // `shows_scalars` is true although the value may be a secret. [`Schema`] detects secrets by the name of the
-            // key.
+            // A message can show the text of a harmless secret, such as `${NAME}`. [`Schema`] finds the other secrets
+            // by the name of the key.
             Shape::Secret => (PlaceKeys::Secret, true),
             Shape::Secrets => (PlaceKeys::Secrets, true),
             Shape::TextsByName => (PlaceKeys::TextsByName, true),
@@ -78,7 +81,7 @@ impl SchemaPlace {
             | Shape::List
             | Shape::Words(_) => (PlaceKeys::Unknown, true),
         };
-        // If the operator writes a scalar instead of a map, the message should show the scalar. If the map may have
+        // If the operator writes a scalar instead of a map, the message should show the scalar. If the map can have
         // secrets, the message must not show the scalar.
         let is_plain_map = matches!(keys, PlaceKeys::Table(table) | PlaceKeys::Named(table) if !takes_secrets(table));
         Self { schema, keys, shows_scalars: takes_scalars || is_plain_map }
@@ -94,7 +97,7 @@ impl SchemaPlace {
             }
             PlaceKeys::Secret if matches!(key, "env" | "file") => Self { shows_scalars: true, ..unknown },
             PlaceKeys::Secrets => Self::from_shape(self.schema, &Shape::Secret),
-            // The operator may write a key with a secret at this wrong position. The key then looks like a name.
+            // If the operator writes `password: hunter2` below `rename`, `password` looks like a tag.
             PlaceKeys::TextsByName => Self { keys: PlaceKeys::TextByName, ..unknown },
             PlaceKeys::TextByName | PlaceKeys::Secret | PlaceKeys::Unknown => unknown,
             PlaceKeys::Foreign => self,
@@ -105,12 +108,13 @@ impl SchemaPlace {
         self.schema
     }
 
-    /// Returns true if messages may show a scalar at this position.
+    /// Returns true if messages can show a scalar at this position.
     pub(crate) fn shows_scalars(self) -> bool {
         self.shows_scalars
     }
 
-    /// Returns true if this position is the text of a name in [`PlaceKeys::TextsByName`].
+    /// Returns true if this position is a value below [`PlaceKeys::TextsByName`], such as `stable` in
+    /// `rename: {v1: stable}`.
     pub(crate) fn is_text_by_name(self) -> bool {
         matches!(self.keys, PlaceKeys::TextByName)
     }
@@ -120,8 +124,8 @@ impl SchemaPlace {
         !matches!(self.keys, PlaceKeys::Unknown | PlaceKeys::TextByName)
     }
 
-    /// Returns true if the key `name` of the map at this position contains no part that may be a secret. `value` is the
-    /// value of the key.
+    /// Returns true if messages can show the key `name` of the map at this position. The key must contain no possible
+    /// secret. `value` is the value of the key.
     pub(crate) fn takes_name(self, name: &str, value: &Node) -> bool {
         match self.keys {
             PlaceKeys::Table(table) => is_name(self.schema, name, value, table),
@@ -135,7 +139,7 @@ impl SchemaPlace {
     }
 }
 
-/// Returns true if a map with the keys of `table`, or a map below that map, may have a secret value.
+/// Returns true if a map with the keys of `table`, or a map below that map, can have a secret value.
 fn takes_secrets(table: &'static Table) -> bool {
     table.keys().any(is_secret) || table.below().any(takes_secrets)
 }
@@ -144,12 +148,12 @@ fn is_secret(key: &Key) -> bool {
     matches!(key.shape, Shape::Secret | Shape::Secrets)
 }
 
-/// Returns true if the key `name` contains no part that may be a secret. After two typical mistakes, YAML reads a
-/// secret as a key or as a part of a key:
+/// Returns true if the key `name` contains no possible secret. After two typical mistakes, YAML reads a secret as a key
+/// or as a part of a key:
 /// - `api_key:VALUE` (no space after the colon)
 /// - `{api_key, VALUE}` (no colon)
 ///
-/// If messages may show the value of a known key, the function also accepts the key together with its value.
+/// If messages can show the value of a known key, the key can contain the value: for `version:1`, returns true.
 pub(crate) fn is_name(schema: &'static Schema, name: &str, value: &Node, table: &'static Table) -> bool {
     let shows_value = |key: &Key| !is_secret(key) && SchemaPlace::from_shape(schema, &key.shape).shows_scalars;
     let swallowed = || name.split_once(':').and_then(|(head, _)| table.find(head)).is_some_and(shows_value);
@@ -158,8 +162,8 @@ pub(crate) fn is_name(schema: &'static Schema, name: &str, value: &Node, table: 
     is_one_word(name) && !may_be_value || name == "<<" || table.find(name).is_some() || swallowed()
 }
 
-/// Returns true if a name that the operator selected is not a key together with a value. In a host name, the text after
-/// the colon is a port.
+/// Returns true for a name such as `ghcr.io` or `localhost:5000`, and false for a key with a value, such as
+/// `token:hunter2`. The operator selects these names.
 pub(crate) fn is_host_like(name: &str) -> bool {
     name.split_once(':').is_none_or(|(head, rest)| {
         let is_port = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) && rest.len() <= 5;

@@ -16,14 +16,14 @@ pub(super) struct PossibleSecret<'n> {
     pub(super) suspicion: Suspicion,
 }
 
-/// Reason to mask a text.
+/// Reason to mask a text, and the places where the text is masked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// Possible secret, by its key or by its form. Lines and messages mask the text.
+    /// Possible secret, by its key or by its form. The text is masked in shown lines and in messages.
     Secret,
-    /// Value under an unknown key. Only lines mask the text, because no message contains the value.
+    /// Value under an unknown key. The text is masked only in shown lines, because no message contains the value.
     Unread,
-    /// Value without a secret. A comment beside the value may contain a secret.
+    /// Value without a secret. A comment after the value can contain a secret.
     Remark,
 }
 
@@ -43,14 +43,15 @@ pub(super) fn find_secrets(document: &Document) -> Vec<PossibleSecret<'_>> {
 #[derive(Clone, Copy)]
 struct Context {
     secrecy: Secrecy,
-    /// True if a key above the node may have secret values.
+    /// True if a key above the node can have secret values.
     secret: bool,
     place: SchemaPlace,
 }
 
 impl Context {
     fn suspect(self, text: &str) -> Option<Suspicion> {
-        // Messages may repeat the texts of operator-selected names, so these texts are possible secrets.
+        // The value of a name, such as `stable` in `rename: {v1: stable}`, can be a secret that the operator wrote
+        // there by mistake. Messages can repeat this value.
         if self.secret || self.place.is_text_by_name() || self.place.schema().hides_secret(text) {
             Some(Suspicion::Secret)
         } else {
@@ -60,7 +61,7 @@ impl Context {
 
     fn suspect_key(self, key: &str, value: &Node) -> Option<Suspicion> {
         let schema = self.place.schema();
-        // A key may contain a value, such as `password:hunter2`. Messages then show the key only if messages may show
+        // A key can contain a value, such as `password:hunter2`. Messages then show the key only if messages can show
         // the value. Below an unknown key, messages show only plain words and known keys.
         if !schema.may_show(key, self.secrecy) || !self.place.takes_name(key, value) {
             Some(Suspicion::Secret)
@@ -72,11 +73,11 @@ impl Context {
     }
 }
 
-/// Collects the keys and values that may be secrets:
+/// Collects the possible secrets:
 /// - values below a key that sounds like a secret, or in a section with secrets, except values in a harmless form
 /// - values below an unknown key
 /// - texts that look like a secret
-/// - unknown keys at these positions, because a key may contain a value, as in `password:hunter2`
+/// - unknown keys at these positions, because a key can contain a value, as in `password:hunter2`
 fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<PossibleSecret<'n>>) {
     let schema = context.place.schema();
     match node {
@@ -108,7 +109,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
                 Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
                 Node::Bool(true) => "true",
                 Node::Bool(false) => "false",
-                // A null contains no secret, but a comment beside the null may contain a secret.
+                // The null is no secret, but a comment after the null can contain a secret.
                 _ => "",
             };
             let suspicion = context.suspect(text);

@@ -114,8 +114,8 @@ fn is_about_keys(whole: &str) -> bool {
     whole.contains("could not find expected ':'") || whole.contains("mapping values are not allowed")
 }
 
-/// Returns the line and column of a text above `line` that the operator probably meant as a key. YAML joins this text
-/// with the key in `line`.
+/// Returns the line and column of a text above `line` that the operator probably meant as a key. For example, `tags`
+/// without a colon is above `include: x`. YAML then reads one key, `tags include`.
 fn find_key_above(schema: &Schema, lines: &[&str], line: usize) -> Option<(usize, usize)> {
     let above = lines.get(..line.checked_sub(1)?)?;
     let at = above.iter().rposition(|line| !line.trim().is_empty())?;

@@ -1,4 +1,4 @@
-//! Split of a text into lines, as the YAML parser counts lines, and length of a scalar in a line.
+//! Functions that split a text into lines as the YAML parser does, and that measure a scalar in a line.
 
 /// Splits a text at each line break that the YAML parser counts.
 pub(crate) fn split_lines(text: &str) -> Vec<&str> {

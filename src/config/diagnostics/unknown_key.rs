@@ -55,7 +55,8 @@ pub(crate) fn unknown_key(
     found.with_hint(format!("known keys: {}", names.join(", ")))
 }
 
-/// If a table has exactly two keys, and both keys have a map with the same table, returns the two keys and that table.
+/// If a table has exactly two keys, and both keys contain a map with the same table, returns the two keys and that
+/// table. For example, `source` and `target` under an entry's `credentials` both contain credentials.
 fn keys_to_the_same_map(table: &Table) -> Option<([&'static str; 2], &'static Table)> {
     let keys: Vec<_> = table.keys().map(|key| (key.name, key.shape.table())).collect();
     match keys.as_slice() {

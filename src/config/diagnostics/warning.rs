@@ -29,7 +29,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Warning before the search for the line and column.
+/// Warning whose line and column are not yet known.
 #[derive(Debug, Clone)]
 pub(crate) struct WarningDraft {
     /// Entry that the warning concerns. `None` means no entry or several entries.

@@ -94,7 +94,7 @@ impl Search {
                 }
                 for name in self.names(&base)? {
                     let path = base.join(name);
-                    // A symbolic link to a folder could create a cycle.
+                    // `**` does not follow symbolic links to folders, because a link could create a cycle.
                     match fs::symlink_metadata(&path) {
                         Ok(file) if file.is_dir() => self.follow(path, steps)?,
                         Ok(_) if rest.is_empty() => self.follow(path, &[])?,

@@ -60,8 +60,8 @@ pub(super) fn find_included(file: &Path, root: &Node, environment: Environment<'
     included
 }
 
-/// Returns the paths and patterns under `include`. Relative paths are resolved from the folder of the file. Each path
-/// has its place in the tree. The function ignores items that are not text.
+/// Returns the paths and patterns under `include`, each with its position in the tree. Relative paths are resolved from
+/// the folder of the file. The function ignores items that are not text.
 pub(super) fn included_patterns(file: &Path, root: &Node, environment: Environment<'_>) -> Vec<(Vec<usize>, PathBuf)> {
     let Node::Map(pairs) = root else { return Vec::new() };
     let Some(at) = pairs.iter().position(|(key, _)| key == "include") else { return Vec::new() };

@@ -36,9 +36,9 @@ pub(crate) struct Files {
 /// Part of an included file that was appended to a list or map of the combined tree.
 struct Graft {
     document: usize,
-    /// Index of the key in the included file.
+    /// Index of the key `registries` or `sync` in the included file.
     from: usize,
-    /// Index of the key in the combined tree.
+    /// Index of the same key in the combined tree.
     to: usize,
     /// Indices of the appended items in the list or map of the combined tree.
     items: std::ops::Range<usize>,
@@ -126,7 +126,7 @@ impl Files {
             (Node::Map(_), _) => {
                 return Some(Diagnostic::new(&[from], Part::Value, "`registries` must be a map of hosts"));
             }
-            // The value in the including file has a wrong type, and the decoder reports this problem later.
+            // The value in the including file has a wrong type. The decoder later reports this problem.
             _ => return None,
         };
         self.grafts.push(Graft { document, from, to, items });

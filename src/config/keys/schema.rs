@@ -1,5 +1,5 @@
-//! Schema of a configuration: all tables of keys. The schema also decides about each key and value if a message may
-//! show the key or value.
+//! Schema of a configuration: all tables of keys. The schema also determines whether a message can show a key or a
+//! value without the risk of showing a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,28 +12,29 @@ use super::table::{SafeForm, Shape, Table};
 #[derive(Debug)]
 pub(crate) struct Schema {
     root: &'static Table,
-    /// Tables of all maps. The secrecy of a table shows which keys and values of the map may be secrets.
+    /// Tables of all maps, each with its secrecy.
     tables: Vec<(&'static Table, Secrecy)>,
     /// Keys that are marked as secret in their table.
     secret_keys: BTreeSet<&'static str>,
-    /// Keys in sections with secrets whose value is a map of operator-selected names.
+    /// Keys in sections with secrets, such as `receivers`. The value of each key is a map from names to sections.
     maps_of_names: BTreeSet<&'static str>,
-    /// Form of values that are not secrets, by key.
+    /// Form of harmless values, by key.
     safe_forms: BTreeMap<&'static str, SafeForm>,
     /// Synonyms from other programs, by table.
     synonyms: &'static [(&'static Table, &'static [Synonym])],
 }
 
-/// Secrecy of a map: shows which keys and values of the map may be secrets.
+/// Secrecy of a map: the keys and values of the map that can be secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Secrecy {
     /// No key and no value is a secret.
     Settings,
-    /// Values may be secrets. Sections of this kind are `push_events`, `notify`, `proxy` and `tls`.
+    /// Values can be secrets. Sections of this kind are `push_events`, `notify`, `proxy` and `tls`.
     Section,
-    /// Map of operator-selected names. The value of each name is a section with secrets, as in `push_events.receivers`.
+    /// Map from names to sections with secrets, such as `push_events.receivers`. The operator selects the names.
     Names,
-    /// Credentials or a webhook. A value may be a secret, and a wrong key may be a secret too.
+    /// Credentials or a webhook. Each value can be a secret. An unknown key can also be a secret, written at the wrong
+    /// place.
     Credentials,
 }
 
@@ -54,7 +55,7 @@ impl Schema {
             safe_forms: keys().filter_map(|key| Some((key.name, key.safe_form?))).collect(),
             synonyms,
         };
-        // Each secret may be a map with the key `env` or `file`.
+        // Each secret can be a map with the key `env` or `file`.
         schema.safe_forms.extend([("env", SafeForm::Variable), ("file", SafeForm::Path)]);
         let mut reached = Vec::new();
         schema.reach(root, Secrecy::Settings, &mut reached);
@@ -139,14 +140,14 @@ impl Schema {
         }
     }
 
-    /// Returns true if a value below the key may be a secret.
+    /// Returns true if the value of the key, or a value below the key, can be a secret.
     pub(crate) fn leads_to_secrets(&self, key: &str) -> bool {
         sounds_secret(key) || self.secret_keys.contains(key)
     }
 
-    /// Returns true if a message may show an unknown key in a map of this secrecy. The conditions are:
-    /// - `Settings`: the key looks like no secret. If the key sounds like the name of a secret, the key must be one
-    ///   word.
+    /// Returns true if a message can show an unknown key in a map of this secrecy. The conditions are:
+    /// - `Settings`: the key does not look like a secret. If the key sounds like the name of a secret, the key must be
+    ///   one word.
     /// - `Names`: the key consists of plain words.
     /// - `Section`: the key is similar to a known key, or consists of plain words that do not sound like the name of a
     ///   secret.
@@ -171,18 +172,18 @@ impl Schema {
         is_synonym || find_nearest(key, known).is_some()
     }
 
-    /// Returns true if a value is not a secret: the value has the form that is defined for its key, such as a name, a
-    /// path or an address. The key must be in credentials or in a section with secrets.
+    /// Returns true if a value has the form of harmless values of its key, such as a path for the key `file`.
     pub(crate) fn is_harmless(&self, key: &str, text: &str) -> bool {
         !self.hides_secret(text) && has_form(text, self.safe_forms.get(key).copied())
     }
 
-    /// Returns true if a text seems to contain a secret. The position of the text does not matter.
+    /// Returns true if a text looks like a secret, or begins with a key that has a secret value.
     pub(crate) fn hides_secret(&self, text: &str) -> bool {
         looks_secret(text) || self.is_swallowed(text)
     }
 
-    /// Returns true if a text is a secret key together with its value, such as `token:VALUE` or `password VALUE`.
+    /// Returns true if a text begins with a secret key and then contains more text, such as `token:VALUE` or
+    /// `password VALUE`.
     fn is_swallowed(&self, text: &str) -> bool {
         let head = text.split([':', '=', ' ']).next().unwrap_or_default();
         let is_key = !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');

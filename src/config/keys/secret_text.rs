@@ -1,4 +1,4 @@
-//! Detection of secrets by the form of a text. [`super::schema::Schema`] also checks the key of a text.
+//! Detection of secrets by the form of a text.
 
 use super::table::SafeForm;
 use crate::config::model::endpoint::has_user_info;
@@ -27,7 +27,7 @@ const TOKENS: [&str; 14] = [
 /// Minimum length of a token, in bytes. A token contains letters and digits.
 const TOKEN_LENGTH: usize = 20;
 
-/// Returns true if a text seems to contain a secret. [`super::schema::Schema::hides_secret`] also checks the key.
+/// Returns true if a text looks like a secret. [`super::schema::Schema::hides_secret`] also checks the key.
 pub(crate) fn looks_secret(text: &str) -> bool {
     may_have_user_info(text)
         || swallows_key(text)
@@ -36,13 +36,13 @@ pub(crate) fn looks_secret(text: &str) -> bool {
         || looks_like_token(text)
 }
 
-/// Returns true if a text is an address with a user name. A password may contain a slash, so the `@` may be anywhere
+/// Returns true if a text is an address with a user name. A password can contain a slash, so the `@` can be anywhere
 /// after `://`.
 fn may_have_user_info(text: &str) -> bool {
     has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-/// Returns true if a text is an address with a query, because a query may contain a signature.
+/// Returns true if a text is an address with a query, because a query can contain a signature.
 fn has_query(text: &str) -> bool {
     text.split_once('?').is_some_and(|(before, query)| query.contains('=') && before.contains(['.', '/']))
 }
@@ -55,12 +55,13 @@ fn looks_like_token(text: &str) -> bool {
     one_word && (known || text.len() >= TOKEN_LENGTH && mixed)
 }
 
-/// Returns true if a text may contain other keys with secrets, for example because a quote is missing.
+/// Returns true if a text seems to contain a secret key and its value. For example, if a closing quote is missing, YAML
+/// reads the next keys as a part of the text.
 pub(crate) fn swallows_secret(text: &str) -> bool {
     text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
 }
 
-/// Returns true if a text contains a key and a value, because the value may be a secret.
+/// Returns true if a text seems to contain a key and its value, such as `a: b`.
 fn swallows_key(text: &str) -> bool {
     let ends_key = |(at, _): (usize, &str)| {
         let before = text[..at].trim_end_matches(['"', '\'']);
@@ -80,7 +81,7 @@ pub(crate) fn sounds_secret(key: &str) -> bool {
             && SECRET_WORDS.iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
-/// Returns true if a key is a single word, which contains no value.
+/// Returns true if a key contains only letters, digits, `_`, `-` and `.`. A key of this form contains no value.
 pub(crate) fn is_one_word(key: &str) -> bool {
     key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
@@ -102,7 +103,7 @@ fn is_variable(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// Returns true if a text contains only lower-case words.
+/// Returns true if a text contains only lower-case letters, spaces, `_`, `-`, `.` and `/`.
 pub(crate) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '.' | '/'))
 }

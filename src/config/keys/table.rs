@@ -21,10 +21,10 @@ pub(crate) struct Key {
     pub(crate) default: Option<&'static str>,
     /// Example value, as JSON. If the value is a map whose keys have examples, the text is empty.
     pub(crate) example: &'static str,
-    /// True if the value, or a value below the key, may be a secret. A message shows the value only if the value has
+    /// True if the value, or a value below the key, can be a secret. A message shows the value only if the value has
     /// the form [`Key::safe_form`]. The keys below this key need no mark.
     pub(crate) secret: bool,
-    /// Form of values that are never a secret. If `None`, a value must be a single `${NAME}`.
+    /// Form of harmless values, which messages can show. If `None`, messages show only a value such as `${NAME}`.
     pub(crate) safe_form: Option<SafeForm>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Shape {
     Words(&'static [&'static str]),
 }
 
-/// Set of keys that a map has together.
+/// Combination of keys that a map can have, such as `username` with `password`.
 #[derive(Debug)]
 pub(crate) struct Alternative {
     /// Required keys. The first key identifies the alternative.
@@ -82,7 +82,7 @@ pub(crate) struct Alternative {
     pub(crate) optional: &'static [&'static str],
 }
 
-/// Form of a value that is not a secret, for a key with possible secrets.
+/// Form of harmless values. If the value of a secret key has this form, messages can show the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SafeForm {
     /// Name of an environment variable.
@@ -117,7 +117,7 @@ impl Key {
         Self { secret: true, ..self }
     }
 
-    /// Sets the form of values that are not secrets.
+    /// Sets the form of harmless values, which messages can show.
     pub(crate) const fn safe_as(self, form: SafeForm) -> Self {
         Self { safe_form: Some(form), ..self }
     }

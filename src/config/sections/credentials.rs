@@ -95,8 +95,8 @@ pub(crate) static CREDENTIALS: Table = Table {
     required: &[],
 };
 
-/// Alternative sets of keys for credentials. If a map has the required keys of several alternatives, the last
-/// alternative applies.
+/// Alternative sets of keys for credentials. If a map has required keys of several alternatives, the last alternative
+/// applies.
 pub(crate) const CREDENTIAL_ALTERNATIVES: &[Alternative] = &[
     Alternative { required: &["username", "password"], optional: &[] },
     Alternative { required: &["token"], optional: &[] },

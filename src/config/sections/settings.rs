@@ -191,8 +191,8 @@ impl<'n> Settings<'n> {
         !matches!(self.schedule, None | Some(Schedule::Never))
     }
 
-    /// Returns these settings. If a key is absent, uses the value in `defaults`. `tags` is one key: the function does
-    /// not merge its items.
+    /// Returns these settings. If a key is absent, uses the value in `defaults`. If both have `tags`, the `tags` in
+    /// `defaults` is ignored.
     pub(super) fn over(self, defaults: &Settings<'n>) -> Self {
         Self {
             tags: self.tags.or_else(|| defaults.tags.clone()),

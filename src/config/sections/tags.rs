@@ -88,8 +88,7 @@ fn suggest_selection(text: &str) -> Option<String> {
     is_word.then(hint)
 }
 
-/// Records a problem for each tag that several items pin to different digests, or that another item lists without a
-/// digest.
+/// Records a problem for each pinned tag that another item pins to a different digest, or lists without a digest.
 fn check_pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
     for (index, (pattern, value)) in include.iter().enumerate() {
         let Some((tag, digest)) = pattern.pin() else { continue };

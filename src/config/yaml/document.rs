@@ -10,17 +10,17 @@ pub(crate) struct Document {
     pub(crate) text: String,
     pub(crate) root: Node,
     pub(crate) format: Format,
-    /// Schema of `sync.yaml`. If the file belongs to another program, the schema only finds keys with possible secrets.
+    /// Schema of `sync.yaml`. In a file of another program, the schema is used only to find possible secrets.
     pub(crate) schema: &'static Schema,
 }
 
-/// Format of a file. The format decides which parts of a line a message may show.
+/// Format of a file. The format determines the parts of a line that a message can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Configuration. The schema contains the keys.
     Configuration,
     /// File of another program.
     Foreign,
-    /// Unknown format. The file may contain secrets anywhere, so messages show no line.
+    /// Unknown format. The file can contain secrets anywhere, so messages show no line.
     Unknown,
 }

@@ -1,5 +1,5 @@
-//! YAML tree of a file, and the search for the line and column of a node. The tree contains repeated keys, and the
-//! original text of numbers.
+//! YAML tree of a file, and the search for the line and column of a node. The tree contains repeated keys, and each
+//! number as the text in the file.
 //!
 //! `serde_yaml` returns places only in errors, so the tree has no places. A problem contains the [`Path`] of a node. To
 //! find the place, [`locate`] parses the text again and returns an error at this node.
@@ -48,8 +48,8 @@ pub(crate) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
     Ok(root)
 }
 
-/// Returns the maximum number of calls of [`locate`] for a text, at most `most`. Each call parses the whole text, so
-/// the number is smaller for a larger text.
+/// Returns the maximum number of calls of [`locate`] for a text. The result is at most `most`. Each call parses the
+/// whole text, so the result is smaller for a larger text.
 pub(crate) fn affordable(text: &str, most: usize) -> usize {
     const BYTES: usize = 32 << 20;
     most.min(BYTES / text.len().max(1))
