@@ -23,7 +23,7 @@ pub(super) struct Access {
     pub(super) is_insecure: bool,
 }
 
-/// Differences between the access of one entry and the access of the registry.
+/// Access settings of one entry that differ from the settings of its registry.
 #[derive(Debug, Default)]
 pub(super) struct OwnAccess {
     pub(super) credentials: Map,
@@ -31,14 +31,14 @@ pub(super) struct OwnAccess {
     pub(super) unsupported: Option<String>,
 }
 
-/// Names of the environment variables for the passwords of a file. The result contains these names instead of the
-/// passwords.
+/// Logins of a file in the form `USER:PASSWORD`, by host. The import writes the name of an environment variable instead
+/// of each password. The position of a login in its list determines the name of the variable.
 #[derive(Default)]
 pub(super) struct SecretNames(HashMap<RegistryHost, Vec<String>>);
 
 impl SecretNames {
-    /// Returns credentials with the user name and the name of an environment variable for the password. For a pair of
-    /// user and password that is new for the host, also returns a comment with the name of the variable.
+    /// Returns credentials with the user name, and with an environment variable in place of the password. If this login
+    /// is new for the host, also returns a comment that tells the user to set the variable.
     pub(super) fn credentials(
         &mut self,
         (host, username): (&RegistryHost, &str),
@@ -100,7 +100,7 @@ pub(super) fn anonymous() -> Map {
     map
 }
 
-/// Returns the value of the key `tls`. If the program verifies the certificate, the map is empty.
+/// Returns the value of the key `tls`. If `is_insecure` is false, the map is empty.
 pub(super) fn insecure_tls(is_insecure: bool) -> Map {
     let mut map = Map::default();
     if is_insecure {

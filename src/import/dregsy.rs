@@ -85,7 +85,7 @@ fn add_task(view: &View<'_>, uses_docker: bool, locations: &mut Locations, draft
     }
 }
 
-/// Translates the interval of a task. dregsy also runs each task when dregsy starts.
+/// Translates the interval of a task. The entry also gets `on_start`, because dregsy runs each task when dregsy starts.
 fn set_schedule(entry: &mut Entry, fields: &Fields<'_>, reading: &mut Reading) {
     entry.rest.verbatim("on_start", true);
     match (fields.get("interval"), reading.number_of(fields, "interval")) {
@@ -133,8 +133,8 @@ fn add_mapping(view: &View<'_>, task: &Task, draft: &mut Draft, reading: &mut Re
     }
 }
 
-/// Translates `from` and `to` of a mapping. If `from` is a regular expression, `from` selects repositories of the whole
-/// registry.
+/// Translates `from` and `to` of a mapping. If `from` is a regular expression, the entry copies each matching
+/// repository of the registry.
 fn set_repositories(entry: &mut Entry, task: &Task, from: &str, to: Option<&str>) {
     let [source, target] = [&task.source, &task.target].map(|location| location.registry.as_str());
     let path = |text: &str| format!("/{}", text.trim_start_matches('/'));

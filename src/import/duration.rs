@@ -12,8 +12,8 @@ pub(super) fn validated_schedule(schedule: String) -> Option<String> {
     schedule.parse::<Schedule>().is_ok().then_some(schedule)
 }
 
-/// Translates a duration into a schedule. If transship cannot parse the duration, the schedule contains whole seconds,
-/// rounded down. If both texts are invalid, returns `None`.
+/// Translates a duration into a schedule such as `every 1h30m`. If transship cannot parse this schedule, uses whole
+/// seconds, rounded down. If transship cannot parse the schedule in seconds, returns `None`.
 pub(super) fn translate_duration(duration: &str) -> Option<String> {
     let seconds = seconds(duration)?.floor();
     validated_schedule(format!("every {duration}")).or_else(|| validated_schedule(format!("every {seconds}s")))

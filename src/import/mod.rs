@@ -4,7 +4,8 @@
 //! The import sends no requests, and reads only the imported file and the file of credentials. The rules of the import:
 //! - If a key has an equivalent, the import writes the equivalent. If not, the import writes a comment and reports a
 //!   remark.
-//! - If an entry would copy other images or copy to another target, the import writes the whole entry as a comment.
+//! - If an entry cannot copy exactly the images of the original configuration to the original target, the import writes
+//!   the whole entry as a comment.
 //! - If entries differ only in their tags, the import writes one entry for all these tags.
 //! - The result contains names of environment variables instead of secrets.
 

@@ -1,5 +1,5 @@
-//! Writer of YAML text with comments. Maps keep their insertion order. The writer supports only the YAML syntax that an
-//! import needs.
+//! Writer of YAML text with comments. Maps keep their insertion order. The writer supports only a small part of the
+//! YAML syntax.
 
 use std::fmt::Write as _;
 

@@ -6,8 +6,8 @@ use crate::config::may_be_secret;
 use crate::oci::Tag;
 use crate::plan::{Pattern, RepositoryPattern};
 
-/// Translates an anchored expression over tags. The other program adds `^` and `$` without a group. For example, `a|b`
-/// matches every tag that begins with `a` or ends with `b`.
+/// Translates an expression over tags. The other program puts `^` and `$` around the expression, but no group. For
+/// example, `a|b` becomes `^a|b$`, and matches every tag that begins with `a` or ends with `b`.
 pub(super) fn translate_anchored(expression: &str) -> Option<String> {
     if has_branches(expression) {
         return validated(format!("re:.*(?:^{expression}$).*"));
@@ -30,7 +30,8 @@ pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     }
 }
 
-/// Translates an expression over repository names. regsync and dregsy add `^` and `$` without a group.
+/// Translates an expression over repository names. regsync and dregsy put `^` and `$` around the expression, but no
+/// group.
 pub(super) fn translate_repositories(expression: &str) -> Option<String> {
     if has_branches(expression) {
         return validated_repositories(format!("re:.*(?:^{expression}$).*"));

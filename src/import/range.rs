@@ -19,7 +19,7 @@ struct Comparison<'t> {
 }
 
 /// Translates a range of regsync. Spaces separate the comparisons, and a version must fulfil all comparisons. In
-/// regsync, an absent number of a version is 0.
+/// regsync, `>=1.2` means `>=1.2.0`.
 pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     let mut ours: Vec<String> = Vec::new();
     for part in range.split_whitespace() {

@@ -75,7 +75,7 @@ impl<'n> Fields<'n> {
     }
 
     /// Adds the keys of a map. If the map contains a key twice, the later value applies. A key of the map takes
-    /// precedence over a merged key.
+    /// precedence over the same key in a map under `<<`.
     fn add(&mut self, map: &View<'n>, depth: usize) {
         let Node::Map(pairs) = map.node else { return };
         let mut own: Vec<(&'n str, View<'n>)> = Vec::new();

@@ -276,7 +276,7 @@ fn images_of_one_repository_become_one_entry() {
         let (repository, tag) = (format!("component-{:03}", at % 80), format!("v1.{}.0", at / 80));
         text +=
             &format!("- {{source: 'vendor/{repository}:{tag}', target: 'r.example/m-{repository}:{tag}', type: image");
-        // In every seventh image, the options differ from the options of the repository's other images.
+        // Every seventh image has different options than the other images of the repository.
         text += if at % 7 == 0 { ", referrers: true}\n" } else { "}\n" };
         expected.insert((
             format!("docker.io/vendor/{repository}"),

@@ -6,8 +6,8 @@ use super::reading::{Fields, Reading};
 pub(super) enum Treatment {
     /// The import reads the key, and writes an equivalent or a comment, or skips the entry.
     Read,
-    /// The key changes neither the copied content nor the target. The text for the user describes the behaviour of
-    /// transship.
+    /// The key changes neither the copied content nor the target. The text describes the behaviour of transship for the
+    /// user.
     NoEffect(&'static str),
 }
 

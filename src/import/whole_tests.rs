@@ -1,5 +1,5 @@
-//! Property tests with random configurations. transship accepts every result. For every key or value that the result
-//! drops, there is a remark.
+//! Property tests with random configurations. transship accepts every result. If the result lacks a key or value of the
+//! configuration, a remark reports the key or value.
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -302,11 +302,11 @@ fn without(file: &Value, path: &[String]) -> (Value, Value) {
     (file, removed)
 }
 
-/// Returns true if the import may ignore the removed value. The import may ignore a value in these cases:
+/// Returns true if the import can ignore the removed value. The import can ignore a value in these cases:
 /// - The value is a default.
 /// - A remark mentions the value.
 /// - The value affects no entry.
-/// - The value is a map or a list, and the import may ignore each item.
+/// - The value is a map or a list, and the import can ignore each item.
 fn is_no_loss(file: &Value, output: &str, path: &mut Vec<String>, removed: &Value) -> bool {
     if has_no_effect(path, removed)
         || is_default(file, path, removed)
@@ -342,7 +342,7 @@ fn has_no_effect(path: &[String], removed: &Value) -> bool {
         // transship copies all platforms by default.
         "platform" if removed == "all" => true,
         "reqPerSec" | "reqConcurrent" => removed == 0,
-        // The entry may have the same platform in `platforms`.
+        // The entry can have the same platform in `platforms`.
         "platform" => removed == "linux/amd64",
         _ => (*removed == json!([]) || *removed == json!({})) && !path.iter().any(|key| key == "images"),
     }
@@ -424,7 +424,7 @@ fn with_other(file: &Value, path: &[String], other: Value) -> Value {
     file
 }
 
-/// Returns true if the remarks do not contain the value. The value is a secret, or a remark contains only the key.
+/// Returns true if no remark shows the value, because the value is a secret, or because the remark shows only the key.
 fn is_hidden(output: &str, path: &[String]) -> bool {
     let key = &path[path.len() - 1];
     ["pass", "password", "token"].contains(&key.as_str()) || output.contains(&format!("`{key}`"))

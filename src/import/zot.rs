@@ -164,8 +164,8 @@ fn set_registry(
     set_limits(fields, registry, reading);
 }
 
-/// Adds a second registry with a host that the file already contains. If the connection settings differ, skips the
-/// entry. If the credentials differ, writes the credentials into the entry.
+/// Handles a second registry with the same host. If the connection settings differ, skips the entry. If the credentials
+/// differ, writes the credentials into the entry.
 fn add_second(
     host: &RegistryHost,
     (access, is_plain): (Access, bool),

@@ -52,8 +52,8 @@ impl Locations {
         Some(Location { registry, own, has_other_lister })
     }
 
-    /// Translates `auth`, which contains a user name and a password in base64. If there is no `auth` and the registry
-    /// belongs to AWS or Google, returns the identity of the machine, as dregsy does.
+    /// Translates `auth`, which contains a user name and a password in base64. If `auth` is absent, or if the location
+    /// has `auth-refresh`, returns [`machine_identity`], as dregsy does.
     fn credentials(
         &mut self,
         host: &RegistryHost,
@@ -80,8 +80,8 @@ impl Locations {
     }
 }
 
-/// Returns credentials by the identity of the machine for a registry of AWS or Google. For any other registry, returns
-/// an empty map.
+/// For a registry of AWS or Google, returns credentials that use the identity of the machine. For any other registry,
+/// returns an empty map. A registry with `auth-refresh` counts as a registry of AWS.
 fn machine_identity(host: &RegistryHost, is_refreshed: bool) -> Map {
     let name = host.as_str();
     let is_aws = is_refreshed || name.contains(".dkr.ecr.") && name.contains(".amazonaws.com");

@@ -35,8 +35,8 @@ struct Filter {
     is_inverted: bool,
 }
 
-/// Returns one set of tags for each entry. The result is never empty. `uses_docker` is true if dregsy copies through
-/// Docker. In this case, dregsy creates a tag for a digest that has no tag.
+/// Translates the rules in `tags` into at least one set of tags. Each set becomes one entry. `uses_docker` is true if
+/// dregsy copies through Docker. In this case, dregsy creates a tag for a digest that has no tag.
 ///
 /// # Errors
 /// Returns the reason if a rule has no equivalent.
@@ -110,15 +110,15 @@ fn read_filter(expression: &str) -> Result<Filter, String> {
     Ok(Filter { pattern, is_inverted })
 }
 
-/// Returns the number of tags in `latest NUMBER`, the text after `keep:`.
+/// Returns the number in `latest NUMBER`, which is the text after `keep:`.
 fn read_count(expression: &str) -> Option<usize> {
     let words: Vec<&str> = expression.split_ascii_whitespace().collect();
     let ["latest", count] = words.as_slice() else { return None };
     expression.starts_with(char::is_whitespace).then(|| count.parse().ok().filter(|count| *count > 0)).flatten()
 }
 
-/// Sets the maximum number of tags. dregsy counts the versions that all rules select together, so only a single range
-/// has an equivalent.
+/// Sets the maximum number of tags. dregsy applies the maximum to the versions of all rules together. transship applies
+/// the maximum to each entry, so only a single range has an equivalent.
 fn limit_count(sets: &mut [TagSet], verbatim: &[String], newest: usize) -> Result<(), String> {
     let every: VersionRange = ">=0.0.0-0".parse().map_err(|_| "no range".to_owned())?;
     let is_version = |tag: &String| tag.parse::<Tag>().is_ok_and(|tag| every.contains(&tag));

@@ -66,8 +66,8 @@ pub(super) fn translate_content(entry: &mut Entry, keys: &Keys<'_, '_>, reading:
     set_platforms(entry, keys.own, reading);
 }
 
-/// Skips the entry if regsync would copy only some referrers, or would use a separate repository for referrers. regsync
-/// uses these keys only with `referrers: true`.
+/// Skips the entry if regsync would copy only some referrers, or would use a separate repository for referrers. Without
+/// `referrers: true`, regsync ignores these settings, and the import only writes a comment.
 fn check_referrers(entry: &mut Entry, keys: &Keys<'_, '_>, by_api: bool, reading: &mut Reading) {
     let filters = keys.own.get("referrerFilters").or_else(|| keys.defaults.get("referrerFilters"));
     let filters = filters.map(|view| reading.items(view, "`referrerFilters`")).unwrap_or_default();

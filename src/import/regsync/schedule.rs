@@ -1,6 +1,6 @@
 //! Translation of regsync's `schedule` and `interval`. A `schedule` has the cron syntax of the Go library robfig/cron
-//! 3: a field may have a step after a single value (`5/15`) or a `?` for `*`, and a time zone may precede the fields.
-//! An `interval` is a Go duration.
+//! 3. A field can have a step after a single value (`5/15`) or a `?` for `*`. A time zone can precede the fields. An
+//! `interval` is a Go duration.
 
 use super::super::duration::translate_duration;
 use super::super::duration::validated_schedule;
@@ -12,7 +12,7 @@ pub(super) struct Timing {
     pub(super) timezone: Option<String>,
 }
 
-/// Maximum value of each cron field. The field `5/15` means the range from 5 to the maximum, with step 15.
+/// Maximum value of each cron field. In the field for minutes, `5/15` means the range from 5 to 59 with step 15.
 const FIELD_MAXIMA: [&str; 5] = ["59", "23", "31", "12", "6"];
 
 /// Translates a `schedule`. If there is no equivalent, returns `None`.

@@ -14,8 +14,8 @@ use crate::plan::RepositoryPattern;
 /// Pattern of the tags that zot reads as versions (Masterminds/semver, loose syntax).
 const VERSIONS: &str = r"re:v?[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?";
 
-/// Adds an entry for each `content` item. If a registry has no items, adds a skipped entry, because zot never polls
-/// this registry.
+/// Adds an entry for each `content` item of a registry. zot never polls a registry without items. For a registry
+/// without items, the function therefore adds a skipped entry.
 pub(super) fn add_contents(
     view: &View<'_>,
     fields: &Fields<'_>,
