@@ -21,7 +21,7 @@ use crate::control::{
 /// Control socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";
 
-/// Time limit for the daemon's reply. The daemon may wait for a write to its journal before the reply.
+/// Time limit for the daemon's reply. Before the reply, the daemon can wait for a write to its journal.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments that `trigger`, `pause` and `resume` share.

@@ -11,8 +11,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Name of the field with the configuration problems. The value may have several lines, so the output contains the
-/// value below the log line.
+/// Name of the field with the configuration problems. The value can have several lines, so the output shows the value
+/// below the log line.
 pub(super) const BLOCK: &str = "problems";
 
 /// Maximum length of a text value, in bytes. Longer texts are truncated.
@@ -30,8 +30,7 @@ pub(super) struct LogLine {
     pub(super) fields: Fields,
 }
 
-/// Values by field name. Each name occurs once. The order of the fields is the order in which their names were first
-/// set.
+/// Values by field name. Each name occurs once. A new field comes last, and a changed field keeps its place.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
 
