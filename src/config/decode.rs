@@ -36,7 +36,7 @@ fn read_top_level(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         reader.refuse_with_hint(&root, "the file is empty or has only comments", "begin with `version: 1`");
         return None;
     }
-    // In another version of the format, keys may have another meaning. The decoder therefore reports only the version.
+    // If the version is unknown, keys can have a different meaning. The decoder therefore reports only the version.
     if let Some((_, value)) = root.pairs().find(|(key, _)| *key == "version")
         && *value.node != Node::Number("1".to_owned())
     {

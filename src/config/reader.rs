@@ -404,7 +404,7 @@ impl<'e> Reader<'e> {
         self.add_problem(mismatch(value, expected).with_hint(hint));
     }
 
-    /// Records a problem: the value is not text. The hint may suggest quotes.
+    /// Records a problem: the value is not text. For a number or a boolean, the hint suggests quotes.
     fn refuse_non_text(&self, value: &Value<'_>, expected: &str) {
         let (kind, written) = match value.node {
             Node::Bool(value) => ("boolean", value.to_string()),

@@ -16,7 +16,7 @@ const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Q
 /// Placeholder that the tests replace by a canary.
 const MARK: &str = "CANARY";
 
-/// The test of unknown keys writes every third mistake at each key.
+/// Share of the mistakes that the test of unknown keys writes at each key: every third mistake.
 const SHARE: usize = 3;
 
 /// Keys from the top level to a key. An empty key is an item of a list.
@@ -38,7 +38,7 @@ impl Case {
         self.secrecy != Secrecy::Settings || SCHEMA.leads_to_secrets(self.key())
     }
 
-    /// Returns true if a key of the same map may have a secret value.
+    /// Returns true if a key of the same map can have a secret value.
     fn is_beside_secrets(&self) -> bool {
         !matches!(self.secrecy, Secrecy::Settings | Secrecy::Names)
     }

@@ -68,7 +68,7 @@ impl Masks {
             }
         }
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
-        // A short text may be a part of a longer text, so messages mask the longer text first.
+        // A short text can be a part of a longer text, so messages mask the longer text first.
         texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         Self { covered, remarks, hides_lines, schema, has_table: *format != Format::Foreign, texts }
     }

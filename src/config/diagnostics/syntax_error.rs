@@ -13,7 +13,7 @@ const MEANINGS: [(&str, &str, Option<&str>); 18] = [
     ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote the value")),
     ("cannot start any token", "this character cannot begin unquoted text in YAML", Some("quote the text")),
-    // The parser's message contains the value, which may be a secret.
+    // The parser's message contains the value, and the value can be a secret.
     ("invalid value", "a value does not fit its YAML tag", Some("remove the tag")),
     ("tab character", "a tab in the indentation", Some("indent with spaces")),
     ("more than one document", "there is more than one YAML document", Some("remove this line and all lines after it")),
@@ -218,7 +218,7 @@ mod tests {
         describe_syntax_error(&SCHEMA, file, text, format, error)
     }
 
-    /// Returns the explanation of a syntax error below `defaults`. Messages may show the lines of `defaults`.
+    /// Returns the explanation of a syntax error below `defaults`. Messages can show the lines of `defaults`.
     fn message(text: &str) -> String {
         let inner: String = text.lines().map(|line| format!("  {line}\n")).collect();
         let text = format!("defaults:\n{inner}");

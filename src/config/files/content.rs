@@ -10,7 +10,7 @@ use crate::oci::Digest;
 use crate::regular_file;
 
 /// Returns the digest of a configuration and its included files. Also returns the paths and glob patterns that the
-/// daemon watches. The files may be invalid. If the configuration is unreadable, returns `None`. The call blocks.
+/// daemon watches. The files can be invalid. If the configuration is unreadable, returns `None`. The call blocks.
 #[must_use]
 pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec<PathBuf>)> {
     let mut all = regular_file::read(path, MAX_FILE).ok()?;

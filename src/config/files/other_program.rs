@@ -2,7 +2,7 @@
 
 use crate::config::yaml::node::Node;
 
-/// Program whose configuration a user may pass to transship by mistake.
+/// Program whose configuration a user can pass to transship by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OtherProgram {
     /// regclient's regsync.

@@ -17,7 +17,7 @@ use crate::config::yaml::node::{Node, affordable};
 /// Maximum number of warnings with line and column. All further warnings are only counted.
 const MOST_WARNINGS: usize = 100;
 
-/// Keys that an included file may have.
+/// Keys that an included file can have.
 const PARTS: [&str; 2] = ["registries", "sync"];
 
 /// Message for an included file that is not a map with these keys.

@@ -1,13 +1,13 @@
 //! Synonyms of keys from other programs or from plain English. Each section defines its synonyms.
 
-/// Name that a user may write instead of a key.
+/// Name that a user could write instead of a key.
 #[derive(Debug)]
 pub(crate) struct Synonym {
     /// Name in lower case. A hyphen is written as `_`.
     pub(crate) written: &'static str,
     /// Key that has the same meaning. If the file contains the synonym, the reader does not report the key as missing.
     pub(crate) key: &'static str,
-    /// Remedy, if the synonym has other values than the key.
+    /// Remedy, if the values of the synonym differ from the values of the key.
     hint: Option<&'static str>,
 }
 
@@ -17,7 +17,7 @@ impl Synonym {
         Self { written, key, hint: None }
     }
 
-    /// Adds a remedy to a synonym that has other values than the key.
+    /// Adds a remedy, for a synonym whose values differ from the values of the key.
     pub(crate) const fn with_hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }
     }

@@ -1,11 +1,11 @@
-//! Table of the keys that a map may have, with types, documentation and defaults. Each section defines its tables.
+//! Table of the keys that a map can have, with types, documentation and defaults. Each section defines its tables.
 
-/// Keys that a map may have.
+/// Keys that a map can have.
 #[derive(Debug)]
 pub(crate) struct Table {
     /// Position of the map, as a part of a message: "under `daemon`".
     pub(crate) place: &'static str,
-    /// Groups of keys. Several tables may contain the same group.
+    /// Groups of keys. Several tables can contain the same group.
     pub(crate) groups: &'static [&'static [Key]],
     pub(crate) required: &'static [&'static str],
 }
@@ -67,7 +67,7 @@ pub(crate) enum Shape {
     MapOf(&'static Table),
     /// List of at least one map with the keys of a table.
     ListOf(&'static Table),
-    /// List of maps with the keys of a table. The list may be empty.
+    /// List of maps with the keys of a table. The list can be empty.
     Maps(&'static Table),
     /// One of these words, or a list of at least one of these words.
     Words(&'static [&'static str]),
@@ -112,7 +112,7 @@ impl Key {
         Self { default: Some(default), ..self }
     }
 
-    /// Marks the key as secret: the value, or a value below the key, may be a secret.
+    /// Marks the key as secret: the value, or a value below the key, can be a secret.
     pub(crate) const fn secret(self) -> Self {
         Self { secret: true, ..self }
     }

@@ -16,8 +16,7 @@ pub struct Daemon {
     /// Time for which the journal keeps runs, 1 to 3653 days. `None` means forever. Default 90 days. The journal always
     /// keeps evidence.
     pub keep_history: Option<Duration>,
-    /// Address of the status port, and clients that may read the port. Default: `127.0.0.1:9180` for clients on this
-    /// machine.
+    /// Address of the status port, and the permitted clients. Default: `127.0.0.1:9180` for clients on this machine.
     pub status: Status,
     /// Control socket. The default depends on the environment.
     pub control: ControlSocket,
@@ -27,7 +26,7 @@ pub struct Daemon {
     pub entries_at_once: usize,
     /// Maximum memory for transfer buffers, in bytes, at least 16 MiB. Default 128 MiB.
     pub memory: u64,
-    /// Maximum bandwidth of all registries together, in bytes per second. The limit may depend on the time of day.
+    /// Maximum bandwidth of all registries together, in bytes per second. The limit can depend on the time of day.
     /// Default: no limit.
     pub bandwidth: Option<Bandwidth>,
     /// Time that running transfers have after a SIGTERM, up to one hour. Default 30 s.

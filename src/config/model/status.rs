@@ -1,4 +1,4 @@
-//! Status port: its address, and the clients that may read the port.
+//! Status port: its address, and the permitted clients.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,11 +11,11 @@ use crate::registry::Secret;
 pub struct Status {
     /// Address on which the port listens.
     pub listen: StatusPort,
-    /// Clients that may read the status.
+    /// Clients that have permission to read the status.
     pub readers: Readers,
 }
 
-/// Clients that may read the status.
+/// Clients that have permission to read the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readers {
     /// Clients on this machine. If the address is a loopback address, the host name in the request must be a loopback

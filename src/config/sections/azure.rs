@@ -107,7 +107,7 @@ fn read_identity(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) ->
     let (client_id, tenant_id) = (text("client_id"), text("tenant_id"));
     let client_secret = fields.get("client_secret").map(|value| read_secret(reader, value));
     let (certificate, key) = (fields.get("certificate"), fields.get("key"));
-    // One file may contain both the certificate and the key.
+    // One file can contain both the certificate and the key.
     let pair = certificate.map(|file| read_pair(reader, file, key.unwrap_or(file)));
     if certificate.is_none() && key.is_some() {
         reader.refuse(value, "a private key needs its certificate: write `certificate` under `azure`");

@@ -1,4 +1,4 @@
-//! Section `limits` of a registry. All entries together obey these limits.
+//! Section `limits` of a registry. The limits apply to all entries together.
 
 use super::bandwidth::{BANDWIDTH, read_bandwidth};
 use crate::config::keys::nearest::find_nearest;

@@ -53,7 +53,7 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let fields = reader.fields(value, &TLS)?;
     let ca = fields.get("ca").and_then(|value| read_certificates(reader, value));
     let certificate = fields.get("certificate");
-    // One file may contain both the certificate and the key.
+    // One file can contain both the certificate and the key.
     let key = fields.get("key").or(certificate);
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => read_identity(reader, certificate, key),

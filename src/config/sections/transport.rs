@@ -9,7 +9,7 @@ use crate::config::yaml::node::Node;
 use crate::oci::RegistryHost;
 use crate::registry::{Mirror, Proxy, Transport};
 
-/// Maximum number of mirrors. If no mirror has the content, a run may send a request to each mirror.
+/// Maximum number of mirrors. A run can ask each mirror for the same content, so the number has a limit.
 const MAX_MIRRORS: usize = 8;
 
 /// Keys of a registry about connections.

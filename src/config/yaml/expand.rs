@@ -9,7 +9,7 @@ pub(crate) const EXPRESSION: &str = "`${{ … }}` is an expression of GitHub Act
 pub(crate) const EXPRESSION_HINT: &str =
     "set an environment variable in the workflow, and write ${NAME}, or {env: NAME} for a secret";
 
-/// Error of the replacement. The text may be a secret, so the error does not contain the text.
+/// Error of the replacement. The text can be a secret, so the error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     #[error(

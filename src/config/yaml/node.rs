@@ -29,7 +29,7 @@ pub(crate) enum Node {
     /// Text, with or without quotes.
     Text(String),
     List(Vec<Node>),
-    /// Map in the order of the file. Keys may be repeated.
+    /// Map in the order of the file. A key can occur several times.
     Map(Vec<(String, Node)>),
     /// Value with a YAML tag, such as `!include`.
     Tagged(String),
