@@ -98,7 +98,7 @@ async fn show_progress<T>(copy: impl Future<Output = T>, mut events: mpsc::Recei
             },
         }
     };
-    // The channel may still contain events that the copy sent at its end.
+    // The channel can still contain the last events of the copy.
     while let Ok(event) = events.try_recv() {
         show_event(event, &mut running)?;
     }

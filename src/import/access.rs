@@ -64,8 +64,8 @@ impl SecretNames {
     }
 }
 
-/// If the draft has no settings for the registry, sets `access`. Otherwise, returns the differences between `access`
-/// and these settings.
+/// If the draft has no settings for the registry, uses `access` as the settings. Otherwise, returns the differences
+/// between `access` and the settings in the draft.
 pub(super) fn set_access(host: &RegistryHost, access: Access, comments: Vec<String>, draft: &mut Draft) -> OwnAccess {
     let is_new = !draft.has_registry(host);
     let registry = draft.registry(host);

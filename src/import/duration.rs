@@ -13,7 +13,7 @@ pub(super) fn validated_schedule(schedule: String) -> Option<String> {
 }
 
 /// Translates a duration into a schedule such as `every 1h30m`. If transship cannot parse this schedule, uses whole
-/// seconds, rounded down. If transship cannot parse the schedule in seconds, returns `None`.
+/// seconds, rounded down. If both schedules are invalid, returns `None`.
 pub(super) fn translate_duration(duration: &str) -> Option<String> {
     let seconds = seconds(duration)?.floor();
     validated_schedule(format!("every {duration}")).or_else(|| validated_schedule(format!("every {seconds}s")))

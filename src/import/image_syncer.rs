@@ -25,7 +25,7 @@ pub(super) use image::is_rule;
 struct Rule<'n> {
     view: View<'n>,
     source: String,
-    /// Destination, which may contain `$NAME` variables. `None` means that the destination has no equivalent.
+    /// Destination, which can contain `$NAME` variables. `None` means that the destination has no equivalent.
     destination: Option<Template>,
 }
 
@@ -153,7 +153,7 @@ fn translate_rule(rule: &Rule<'_>) -> Entry {
     };
     set_ends(&mut entry, &source.repository, &destination.repository);
     if varies {
-        // The host may contain the variable, so the target is copied without parsing.
+        // The host can contain the variable, so the import does not parse the target.
         let has_images = destination.images != Images::All;
         entry.target = target;
         if has_images {

@@ -28,7 +28,7 @@ enum Value {
 }
 
 impl Map {
-    /// Returns true if the map has no keys. An empty map may have comments.
+    /// Returns true if the map has no keys. An empty map can have comments.
     pub(super) fn is_empty(&self) -> bool {
         !self.0.iter().any(|line| matches!(line, Line::Pair(..)))
     }

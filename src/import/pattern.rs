@@ -16,7 +16,7 @@ pub(super) fn translate_anchored(expression: &str) -> Option<String> {
     translate_whole_tag(strip_end_anchor(inner).unwrap_or(inner))
 }
 
-/// Translates an expression over tags that may match a part of a tag.
+/// Translates an expression over tags. In the other program, the expression also matches a part of a tag.
 pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     if has_branches(expression) || expression.starts_with("(?") {
         return validated(format!("re:.*(?:{expression}).*"));

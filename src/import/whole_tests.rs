@@ -12,7 +12,7 @@ use super::*;
 /// Go template that inserts the content of an existing file.
 const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/src/import/fixtures/secret\"}}");
 
-/// Key and the values that a generated map may contain. The key may be absent from the map.
+/// Key and its possible values in a generated map. The map does not always contain the key.
 type Field = (&'static str, Vec<Value>);
 
 /// Generates a map from a random subset of the keys.

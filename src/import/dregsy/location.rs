@@ -15,7 +15,7 @@ use crate::oci::{RegistryHost, names_host};
 pub(super) struct Location {
     /// Registry as written.
     pub(super) registry: String,
-    /// Differences between the access of this location and the access of the registry.
+    /// Access settings of this location that differ from the settings of the registry.
     pub(super) own: OwnAccess,
     /// True if dregsy finds the repositories by a method that is not the catalog of the registry.
     pub(super) has_other_lister: bool,
