@@ -53,8 +53,8 @@ pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &s
     Ok(())
 }
 
-/// Returns the SELECT statement for the rows of `table` that match an [`EvidenceFilter`], the latest first. `table` is
-/// `evidence` or `intents`.
+/// Returns the SELECT statement for the rows of `table` that match an [`EvidenceFilter`]. `table` is `evidence` or
+/// `intents`. The statement returns the latest rows first.
 fn filtered(table: &str) -> String {
     format!(
         "SELECT * FROM {table}
@@ -67,7 +67,7 @@ fn filtered(table: &str) -> String {
     )
 }
 
-/// Runs a statement with the parameters of [`filtered`].
+/// Runs a statement that contains the statement of [`filtered`], with the values of `filter`.
 fn query_filtered<T>(
     db: &Connection,
     statement: &str,
@@ -90,8 +90,8 @@ pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<
     query_filtered(db, &filtered("evidence"), filter, read_evidence)
 }
 
-/// Lists the open intents. Each item also contains a flag and a file name. The flag is true if the run has ended. The
-/// file name is the name of the lock file of the run's process.
+/// Lists the open intents. Each item also contains a flag and a file name. The flag is true if the end of the run is
+/// recorded. The file name is the name of the lock file of the run's process.
 pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
     let statement = format!(
         "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open

@@ -1,6 +1,6 @@
-//! Carry-over: if another file replaced the open journal, the runs of this process, with their evidence and their open
-//! intents, are copied into the new file. The runs and the process get new row numbers in the new file. [`Numbers`]
-//! maps the old numbers to the new numbers.
+//! Carry-over of records: if another file replaced the open journal, transship copies the runs of this process into the
+//! new file, with their evidence and open intents. The runs and the process get new row numbers in the new file.
+//! [`Numbers`] maps the old numbers to the new numbers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +11,8 @@ use super::arrivals::ARRIVAL;
 use super::queries::register_process;
 
 /// Current row numbers of rows that were copied into a new file. The key contains the kind of the row ([`RUN`] or
-/// [`PROCESS`]), and the row's number in the first file.
+/// [`PROCESS`]), and the row's number in the first file. The first file is the file that this process opened at its
+/// start.
 #[derive(Debug, Clone)]
 pub(super) struct Numbers(pub(super) HashMap<(&'static str, i64), i64>);
 
@@ -48,9 +49,10 @@ pub(super) fn renumbered(db: &Connection, kind: &str, number: i64) -> Result<i64
 /// contains:
 /// - `process` is the row number of this process in `saved`.
 /// - `lock` is the name of the current lock file of this process.
-/// - `before` contains the row numbers that were valid in `saved`.
+/// - `before` maps row numbers in the first file to row numbers in `saved`.
 ///
-/// Returns the row number of this process in `db`, and the row numbers that are valid in `db`.
+/// Returns the row number of this process in `db`, and the map from row numbers in the first file to row numbers in
+/// `db`.
 pub(super) fn carry_over(
     db: &mut Connection,
     saved: &Path,
@@ -113,8 +115,8 @@ fn list_runs_of(db: &Connection, process: i64) -> Result<Vec<(i64, String, Strin
     statement.query_map([process], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-/// Copies a run. If the run is in progress, and another run of the same entry is in progress in the new file, the
-/// copied run is marked as interrupted.
+/// Copies a run. If the run is in progress, and the new file also contains a run in progress of the same entry, marks
+/// the copied run as interrupted.
 fn copy_run(db: &Connection, run: i64, process: i64) -> Result<i64> {
     db.execute(
         "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, replaced,

@@ -24,7 +24,7 @@ pub(super) const MAX_DELAY: Duration = Duration::from_millis(20);
 pub(super) enum Durability {
     /// The caller receives the answer after the write is on the disk. A power failure does not delete the record.
     Synced,
-    /// A power failure may delete the record. Callers use this value for hints, and for records that a later run can
+    /// A power failure can delete the record. Callers use this value for hints, and for records that a later run can
     /// determine again.
     Unsynced,
     /// The same as `Unsynced`, but no caller waits. The thread does the write together with the next write, or after
@@ -74,7 +74,8 @@ impl Job {
     }
 }
 
-/// Work of a job, in two steps. The thread does the work of each job, commits the group, and then sends the answers.
+/// Work of a job, and its answer. First the thread does the work of all jobs of a group. Then the thread commits the
+/// group, and sends the answers.
 trait Work: Send {
     /// Does the work. A second call does nothing. The returned error is a copy, because the answer keeps the original
     /// error.
@@ -105,7 +106,7 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
             (Some(Err(own)), _) => Err(own),
             (_, Err(error)) => Err(error),
             (Some(Ok(found)), Ok(())) => Ok(found),
-            // The work was not done, and the group did not fail. If the sender is dropped, the caller receives
+            // The work was not done, and the group did not fail. The `return` drops the sender, so the caller receives
             // `JournalError::Closed`.
             (None, Ok(())) => return,
         };
@@ -117,8 +118,9 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for TypedJob<T, W
 /// Sending side of the two queues of the thread.
 #[derive(Debug)]
 pub(super) struct JobSender {
-    /// Queue of writes without a waiting caller. This field must be declared before `awaited`, because fields are
-    /// dropped in their order. So if the thread finds the queue `awaited` closed, this queue is closed too.
+    /// Queue of writes without a waiting caller. This field must be declared before `awaited`, because Rust drops
+    /// fields in the order of their declaration. So if the thread finds the queue `awaited` closed, this queue is
+    /// closed too.
     delayed: mpsc::Sender<Job>,
     /// Queue of jobs whose callers wait.
     awaited: mpsc::Sender<Job>,
@@ -145,7 +147,7 @@ impl JobSender {
     }
 }
 
-/// Executes the jobs, group by group, until the last handle is dropped. `clock` is the runtime for timeouts.
+/// Executes the jobs, group by group, until the last handle is dropped. `clock` is a runtime that measures timeouts.
 pub(super) fn serve(journal: &mut OpenJournal, mut jobs: JobReceiver, clock: &Runtime) {
     let (mut group, mut synced) = (Vec::new(), None);
     while clock.block_on(jobs.gather(&mut group)) {

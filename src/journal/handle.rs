@@ -55,7 +55,7 @@ struct Inner {
 }
 
 impl Journal {
-    /// Opens the journal for reading and writing. Before that, this function prepares the journal:
+    /// Prepares the journal, and opens the journal for reading and writing. The preparation:
     /// - If the file is missing, creates the file with mode 0600. If the folder is missing, creates the folder with
     ///   mode 0700.
     /// - If the journal has an older version, migrates the journal.
@@ -69,7 +69,7 @@ impl Journal {
         Self::open_at(path, Utc::now())
     }
 
-    /// Does the same as [`Journal::open`], with `now` as the time at which interrupted runs ended.
+    /// Does the same as [`Journal::open`]. Records `now` as the end of interrupted runs.
     ///
     /// # Errors
     /// The same as those of [`Journal::open`].
@@ -151,7 +151,7 @@ impl Journal {
         answer
     }
 
-    /// Records tags that a run found at a source and a target. A run may call this method several times. Each call must
+    /// Records tags that a run found at a source and a target. A run can call this method several times. Each call must
     /// pass the start of the run as `now`, because [`Journal::last_selection`] selects the tags by this time.
     ///
     /// # Errors

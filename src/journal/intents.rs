@@ -2,7 +2,7 @@
 //! intent, in one transaction. This file contains the statements and the methods of [`Journal`] for intents.
 //!
 //! If a run has ended and its intent is still open, the run was interrupted before, during or after the write of the
-//! tag. Only a query of the target can show if the run wrote the tag.
+//! tag. Only a query of the target can show whether the run wrote the tag.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
@@ -31,7 +31,7 @@ impl Journal {
     }
 
     /// Records the evidence of a written tag, and deletes the intent for the tag. A power failure before the next
-    /// durable write may undo these two changes. In this case, the intent is still open.
+    /// durable write can undo these two changes. In this case, the intent is still open.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, no evidence is recorded.
@@ -67,9 +67,9 @@ impl Journal {
         self.read(list_intents_of_ended_runs).await
     }
 
-    /// Returns the open intents of ended runs as evidence records, the latest first. The journal does not know if these
-    /// runs wrote the tags. If the process of a run has ended, the run counts as ended, even if its end is not recorded
-    /// yet.
+    /// Returns the open intents of ended runs as evidence records, the latest first. The journal does not know whether
+    /// these runs wrote the tags. If the process of a run has ended, the run counts as ended, even if its end is not
+    /// recorded yet.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -86,9 +86,9 @@ impl Journal {
         .await
     }
 
-    /// Replaces an intent with evidence, because a later run found the tag at the target. `digest` is the digest of
-    /// this tag, and `now` is recorded as the time of the recovery. Returns false if another run has already confirmed
-    /// or deleted the intent.
+    /// Replaces an intent with evidence. The caller has found the tag of the intent at the target: `digest` is the
+    /// digest of this tag, and `now` is the time of the recovery. Returns false if another run has already confirmed or
+    /// deleted the intent.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the intent stays open.
@@ -105,8 +105,8 @@ impl Journal {
         .await
     }
 
-    /// Returns true if a later run recorded the digest of an intent as the previous digest of the tag at the target. In
-    /// this case, the tag of the intent was written and later replaced.
+    /// Returns true if a later run found the intent's digest under the tag at the target, and then replaced the tag or
+    /// was about to replace the tag. In this case, the run of the intent wrote the tag.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -10,8 +10,8 @@ use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::oci::Digest;
 
 /// Creates a journal of version `version` with a run, evidence of the run and an observation of a tag. From version 5
-/// on, the journal also contains a waiting notice and a fact that its receiver knows. From version 7 on, the journal
-/// also contains an intent.
+/// on, the journal also contains a waiting notice and a recorded fact. From version 7 on, the journal also contains an
+/// intent.
 fn old_journal(path: &Path, version: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut db = Connection::open(path).unwrap();

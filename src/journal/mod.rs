@@ -4,8 +4,8 @@
 //! records an arrival after the write.
 //!
 //! `migrations.rs` contains the schema. The SQL statements are in other files, one file for each kind of record. One
-//! thread owns the connection, and [`Journal`] is a handle to this thread. No column contains a secret: an identity is
-//! a user name.
+//! thread owns the connection, and [`Journal`] is a handle to this thread. No column contains a secret. The columns for
+//! identities contain user names.
 
 mod arrivals;
 mod carrying;

@@ -1,6 +1,6 @@
-//! Notifications that wait for delivery, and the facts that each receiver knows. This file contains the statements and
-//! the methods of [`Journal`] for notifications. The tables contain the names of receivers, but no addresses and no
-//! secrets.
+//! Notifications that wait for delivery, and the facts that transship has already reported to each receiver. This file
+//! contains the statements and the methods of [`Journal`] for notifications. The tables contain the names of receivers,
+//! but no addresses and no secrets.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +25,11 @@ pub struct NewNotification {
     pub event: String,
     /// Content of the message.
     pub body: String,
-    /// Facts that the journal adds to the receiver's facts after the delivery. Empty in a notification that was read
-    /// from the journal.
+    /// Facts that this notification reports. After the delivery, the journal records these facts for the receiver.
+    /// Empty in a notification that was read from the journal.
     pub learnt: Vec<ReceiverFact>,
-    /// Facts that the journal deletes from the receiver's facts after the delivery. Empty in a notification that was
-    /// read from the journal.
+    /// Facts that have ended, such as the failure of an entry. After the delivery, the journal deletes these facts.
+    /// Empty in a notification that was read from the journal.
     pub forgotten: Vec<ReceiverFact>,
 }
 
@@ -46,22 +46,22 @@ pub struct StoredNotification {
     pub notice: NewNotification,
 }
 
-/// Fact about an entry or the configuration that transship has sent to a receiver. transship does not send a known fact
-/// to the receiver again.
+/// Recorded fact about an entry or the configuration, such as `failure`. transship does not report a recorded fact to
+/// the receiver again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReceiverFact {
     /// Name of the receiver.
     pub receiver: String,
     /// Subject of the fact: the name of an entry, or empty for the configuration.
     pub subject: String,
-    /// Text that identifies the fact.
+    /// Text of the fact, such as `failure`.
     pub fact: String,
-    /// Time since which the receiver knows the fact.
+    /// Time at which transship found the fact, such as the end of the first failed run.
     pub since: DateTime<Utc>,
 }
 
 impl Journal {
-    /// Returns the facts about `subject` that each receiver will know after the delivery of all waiting notifications.
+    /// Returns the facts about `subject` that will be recorded after the delivery of all waiting notifications.
     /// `subject` is the name of an entry, or empty for the configuration.
     ///
     /// # Errors
@@ -73,7 +73,8 @@ impl Journal {
 
     /// Stores notifications until their delivery. Adds the facts in `learnt` and deletes the facts in `forgotten`
     /// immediately, without a message to the receivers. If more than 1000 notifications of a receiver wait, deletes the
-    /// oldest notifications with their facts. Returns the number of deleted notifications.
+    /// oldest of these notifications. The journal does not record the facts of a deleted notification. Returns the
+    /// number of deleted notifications.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, nothing is stored.
@@ -134,7 +135,7 @@ impl Journal {
         .await
     }
 
-    /// Deletes a notification and its facts without delivery.
+    /// Deletes a notification without delivery. The journal does not record its facts.
     ///
     /// # Errors
     /// [`JournalError`]. In this case, the notification still waits.
@@ -142,8 +143,8 @@ impl Journal {
         self.write(Durability::Synced, move |db| delete_notification(db, number)).await
     }
 
-    /// Deletes the waiting notifications of the receivers, and the facts that the receivers know. Returns the number of
-    /// deleted notifications.
+    /// Deletes the waiting notifications and the recorded facts of the receivers. Returns the number of deleted
+    /// notifications.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -368,8 +369,8 @@ mod tests {
         assert_eq!(journal.facts_of("app").await.unwrap(), [known_fact("b", "failure")]);
     }
 
-    /// Returns the facts that receiver `a` will know after the delivery of all waiting notifications, and the number of
-    /// facts that are recorded now.
+    /// Returns the facts that will be recorded after the delivery of all waiting notifications, and the number of facts
+    /// that are recorded now.
     async fn known(journal: &Journal) -> (Vec<String>, i64) {
         let known_fact = journal.facts_of("app").await.unwrap();
         let recorded = journal.read(|db| db.query_row("SELECT count(*) FROM notification_facts", [], |row| row.get(0)));

@@ -38,12 +38,13 @@ pub(super) struct OpenJournal {
     /// Path of the journal in the configuration. This path may be a link to `path`.
     configured: PathBuf,
     files: Files,
-    /// Row number of this process in the table `processes`, and the lock of this process. [`None`] for a reader.
+    /// Row number of this process in the table `processes`, and the lock of this process. [`None`] if the journal is
+    /// open for reading only.
     own: Option<(i64, ProcessLock)>,
     numbers: Numbers,
     /// Number of repairs.
     repairs: Arc<AtomicU64>,
-    /// Time and error of the last attempt to repair. `None` if the last attempt succeeded.
+    /// Time and error of the last attempt to repair the files, if this attempt failed.
     failed: Option<(Instant, String)>,
 }
 
@@ -66,7 +67,7 @@ enum Damage {
     Missing,
     /// Another file is at the path of the journal.
     Replaced,
-    /// The file is at its path. Its log, or the index of the log, was removed or replaced.
+    /// The journal's file is at its path, but its write-ahead log, or the index of the log, was removed or replaced.
     Log,
     /// Only the lock file of this process was removed.
     Lock,
@@ -97,7 +98,7 @@ impl Files {
 
 impl OpenJournal {
     /// Creates an open journal from a new connection. `own` is the row number and the lock of this process, or `None`
-    /// for a reader.
+    /// if the journal is open for reading only.
     pub(super) fn new(
         connection: Connection,
         configured: &Path,
@@ -274,7 +275,7 @@ impl OpenJournal {
         outcome
     }
 
-    /// Saves the connection's content in a file beside the journal. The file name contains the time of the replacement.
+    /// Saves the connection's content in a file beside the journal. The file name contains the time `now`.
     fn save(&self, now: DateTime<Utc>) -> std::result::Result<PathBuf, String> {
         let saved = beside(&self.path, &format!(".replaced-{}", now.format("%Y%m%dT%H%M%S%3fZ")));
         self.copy_to(&saved)?;

@@ -40,7 +40,7 @@ impl Journal {
     /// Records a pause. The record of the entry's previous pause is deleted.
     ///
     /// # Errors
-    /// [`JournalError`]. In this case, the pause is lost when the process ends.
+    /// [`JournalError`]. In this case, the journal still contains the previous pause.
     pub async fn record_pause(&self, pause: PauseRecord) -> std::result::Result<(), JournalError> {
         self.write(Durability::Synced, move |db| record_pause(db, &pause)).await
     }

@@ -1,6 +1,6 @@
 //! Lock file of a process, beside the journal. A process holds the lock until the process ends. So other processes can
-//! check if the process is alive. A process id is not sufficient for this check, because the system may give the id to
-//! another process.
+//! check whether the process is alive. A process id is not sufficient for this check, because the system can give the
+//! id of an ended process to a new process.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _};

@@ -14,7 +14,7 @@ use super::queries::{list_processes_not_marked_as_ended, text};
 use super::streaks::move_failures_to_last_failed_run;
 use super::{Journal, JournalError};
 
-/// Number of inspected or deleted rows after which a transaction ends. A transaction deletes less than twice this
+/// Number of inspected or deleted rows after which a transaction ends. A transaction deletes fewer than twice this
 /// number of rows.
 const STEP: u32 = 256;
 
@@ -54,8 +54,8 @@ impl Journal {
     ///
     /// The following records are kept at any age:
     /// - evidence, open intents, and their runs,
-    /// - for each entry: the last run of each outcome, the last scheduled run, the tags of its last run, and the number
-    ///   of its consecutive failures.
+    /// - for each entry: the last run of each outcome (runs for push events separately), the last scheduled run, the
+    ///   tags of its last run, and the number of its consecutive failures.
     ///
     /// Pruning changes no query result, except the history before `before`.
     ///
@@ -125,7 +125,7 @@ struct OldRun {
     position: RunPosition,
     entry: String,
     is_deletable: bool,
-    /// Number of failures in this row that belong to the entry's current failure streak.
+    /// Number of failures that this row adds to the entry's current failure streak: this run and earlier, deleted runs.
     failures: u32,
 }
 

@@ -182,8 +182,8 @@ pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEn
     statement.query_map([], read)?.collect()
 }
 
-/// Returns the time at which the last scheduled run of `entry` was due: the latest of these times. If the latest time
-/// is after `now`, the clock was set back. In this case, returns the time of the run that was recorded last.
+/// Returns the latest time at which a scheduled run of `entry` was due. If this time is after `now`, the clock was set
+/// back. In this case, returns the due time of the scheduled run that was recorded last.
 pub(super) fn find_last_scheduled_instant_of(
     db: &Connection,
     entry: &str,
@@ -323,7 +323,7 @@ pub(super) fn find_derived(db: &Connection, source: &Digest, platforms: &str) ->
     statement.query_row(params![source.to_string(), platforms], |row| parsed(row, "derived_digest")).optional()
 }
 
-/// Returns the current row number of a run. If another file has replaced the journal, the current number may differ
+/// Returns the current row number of a run. If another file has replaced the journal, the current number can differ
 /// from the number in `run`.
 pub(super) fn current_run(db: &Connection, run: RunId) -> Result<RunId> {
     renumbered(db, RUN, run.0).map(RunId)

@@ -1,5 +1,4 @@
-//! Records that the journal stores and returns, as plain values, and the words for their fields in the journal and in
-//! JSON.
+//! Records of the journal as plain values, and the words for their fields in the journal and in JSON.
 
 use std::fmt;
 use std::str::FromStr;
@@ -148,13 +147,13 @@ pub struct TagCounts {
     pub replaced: u64,
     /// Tags that already had the correct digest at a target.
     pub unchanged: u64,
-    /// Tags that a rule holds. A later run or a person may release the tags.
+    /// Tags that a rule holds. A later run or a person can release the tags.
     pub held: u64,
     /// Tags that a rule of the entry or a lock at a target forbids to write.
     pub blocked: u64,
     /// Tags that wait until the registry of their source allows reads again.
     pub deferred: u64,
-    /// Tags that two entries would write from different sources.
+    /// Tags that two entries would write at the same target from different sources.
     pub conflict: u64,
     /// Tags that could not be copied or compared because of an error.
     pub failed: u64,
@@ -306,14 +305,13 @@ pub struct EvidenceRecord {
     /// Written tag or digest, with its source and target.
     #[serde(flatten)]
     pub arrival: Arrival,
-    /// Time at which a later run found the content at the target, because the run ended before the evidence was
-    /// recorded. In this case, `ended` is the time right before the write. `None` if the run itself recorded the
-    /// evidence.
+    /// `None` if the run itself recorded the evidence. If the run ended before it recorded the evidence, the time at
+    /// which a later run found the content at the target. In this case, `ended` is the time right before the write.
     #[serde(serialize_with = "json_form::optional_instant")]
     pub recovered: Option<DateTime<Utc>>,
 }
 
-/// Intent of an ended run, without evidence. The journal does not know if the run wrote the tag.
+/// Intent of an ended run, without evidence. The journal does not know whether the run wrote the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// Number of the intent.
@@ -427,7 +425,7 @@ impl From<Digest> for DigestPrefix {
 }
 
 impl DigestPrefix {
-    /// Returns the pattern for SQL's LIKE. The text contains no wildcard of LIKE.
+    /// Returns the pattern for SQL's LIKE. A digest contains no wildcard of LIKE.
     pub(super) fn like(&self) -> String {
         if self.0.contains(':') { format!("{}%", self.0) } else { format!("%:{}%", self.0) }
     }

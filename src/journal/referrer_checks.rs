@@ -10,7 +10,7 @@ use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 use crate::oci::Digest;
 
-/// Age at which a check is deleted, if no run has repeated the check.
+/// Age after which a check that no run has repeated is deleted.
 const RETENTION: TimeDelta = TimeDelta::days(30);
 
 /// Last request for the referrers of a digest at a source, for one target.
@@ -23,7 +23,7 @@ pub struct ReferrerCheck {
     /// Time at which the referrers were requested from the source.
     pub checked: DateTime<Utc>,
     /// Digest of the list of referrers that was copied to the target. Equal lists have equal digests. `None` if the
-    /// list is unknown, because the copy of a tag does not report the list.
+    /// list is unknown: the copy of a tag requests the referrers, but does not report the list.
     pub list: Option<Digest>,
 }
 
@@ -46,7 +46,7 @@ impl Journal {
         self.write(Durability::Unsynced, move |db| record_referrer_check(db, &source, &check)).await
     }
 
-    /// Deletes the checks of all sources that were last recorded more than 30 days ago.
+    /// Deletes each check that was last recorded more than 30 days ago.
     ///
     /// # Errors
     /// [`JournalError`].

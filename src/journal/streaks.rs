@@ -1,5 +1,5 @@
-//! Failure streaks: the numbers of consecutive failures of entries. This file contains the statements and the method of
-//! [`Journal`] for failure streaks.
+//! Failure streaks: the number of consecutive failures of each entry. This file contains the statements and the method
+//! of [`Journal`] for failure streaks.
 
 use std::collections::HashSet;
 
@@ -9,14 +9,14 @@ use rusqlite::{Connection, Result, params};
 use super::queries::{list_last_run_of_each_entry, parsed};
 use super::{Journal, JournalError, RunRecord};
 
-/// Consecutive failures of one entry, since its last run that did not fail.
+/// Consecutive failures of one entry since its last run that succeeded or deferred tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureStreak {
     /// Name of the entry.
     pub entry: String,
     /// Number of runs that failed or timed out. Interrupted runs and runs for pushed tags do not count.
     pub failures: u32,
-    /// Time at which the last of these runs ended.
+    /// Time at which the last failed run ended.
     pub last: DateTime<Utc>,
     /// True if the entry's last run made progress: see [`Outcome::made_progress`](super::Outcome::made_progress). In
     /// this case, the next run of the entry is not delayed by back-off.

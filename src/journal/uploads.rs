@@ -32,7 +32,7 @@ pub struct UploadRecord {
 
 impl Journal {
     /// Records the progress of an upload of a run. After this method has returned, the record survives a kill of the
-    /// process. A power failure may delete the record.
+    /// process. A power failure can delete the record.
     ///
     /// # Errors
     /// [`JournalError`].

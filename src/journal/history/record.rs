@@ -34,8 +34,7 @@ impl From<&RunRecord> for RunSummary {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     text: String,
-    /// Beginning of a digest: hexadecimal digits, with or without an algorithm before the digits. `None` if the search
-    /// text contains no digest.
+    /// Beginning of a digest, such as `3fc9b6` or `sha256:3fc9b6`. `None` if the search text contains no digest.
     digest: Option<String>,
     /// True if the text and the digest must both match, as in `repository@digest`.
     both: bool,
@@ -46,15 +45,15 @@ pub struct Search {
 pub struct SearchResults {
     /// Evidence of tags and digests that were copied, the latest first.
     pub arrivals: Vec<EvidenceRecord>,
-    /// Reason why `arrivals` ends.
+    /// Reason why `arrivals` contains no more rows.
     pub arrivals_end: ListEnd,
     /// Tags that runs found, ordered by the time of the last observation, the latest first.
     pub seen: Vec<FoundTag>,
-    /// Reason why `seen` ends.
+    /// Reason why `seen` contains no more tags.
     pub seen_end: ListEnd,
 }
 
-/// Reason why a list of search results ends.
+/// Reason why a list of search results contains no more rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ListEnd {
     /// The list contains all rows that match.
@@ -99,8 +98,9 @@ impl Search {
         Some(Self { text: typed.to_owned(), digest, both: false })
     }
 
-    /// Returns true if one of the addresses or one of the digests matches the search text. An address is a pair: a
-    /// repository, and a tag or digest.
+    /// Returns true if one of the addresses or one of the digests matches the search text. If the search text is
+    /// `repository@digest`, an address and a digest must match. An address is a pair: a repository, and a tag or
+    /// digest.
     pub(super) fn matches(&self, addresses: [[&str; 2]; 2], digests: [&str; 2]) -> bool {
         let in_digests =
             self.digest.as_ref().is_some_and(|digest| digests.iter().any(|known| begins_with(known, digest)));

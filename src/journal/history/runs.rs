@@ -7,8 +7,9 @@ use crate::journal::queries::{self, parsed, parsed_if_any};
 use crate::journal::{Journal, JournalError, RunId};
 
 impl Journal {
-    /// Returns the last runs of each of the `entries`, the latest first. `each` is the maximum number of runs for each
-    /// entry. If the process of a run ended without recording the end of the run, the run is returned as in progress.
+    /// Returns the last runs of each of the `entries`: entry by entry, and the latest run of an entry first. `each` is
+    /// the maximum number of runs for each entry. If the process of a run ended without recording the end of the run,
+    /// the run is returned as in progress.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -86,7 +86,7 @@ fn find_tags(
     Ok(list_end.max(retain_latest(seen, at_most)))
 }
 
-/// Truncates the list to the latest tags. Returns [`ListEnd::Full`] if the list was longer.
+/// Truncates the list to the `at_most` latest tags. Returns [`ListEnd::Full`] if the list was longer.
 fn retain_latest(seen: &mut Vec<FoundTag>, at_most: usize) -> ListEnd {
     seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
     let list_end = if seen.len() > at_most { ListEnd::Full } else { ListEnd::Complete };
