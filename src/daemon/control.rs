@@ -1,5 +1,5 @@
-//! Commands for the running daemon, and the channel from their senders to the loop. The channel checks no permissions:
-//! the control socket and the port for push events authorize their clients first.
+//! Commands for the running daemon, and the channel from the senders of commands to the daemon's main loop. The channel
+//! checks no permissions: the control socket and the port for push events authorize their clients first.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -25,7 +25,7 @@ pub enum Command {
     Run {
         /// Name of the entry.
         entry: String,
-        /// Origin of the request.
+        /// Trigger that the journal records for the run.
         trigger: Trigger,
         /// Tags to which the run is limited; `None` for all tags that the entry selects.
         only: Option<TagFilter>,
@@ -47,7 +47,8 @@ pub enum Command {
 /// Result of an accepted command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
-    /// The entry runs once one of the `entries_at_once` slots is free.
+    /// The run is queued, and starts when one of the `entries_at_once` slots is free. Runs for push events are queued
+    /// after one second.
     Queued,
     /// A run of the entry is already waiting: for a slot, for more push events, or for the end of a pause.
     WaitsAlready,

@@ -47,7 +47,8 @@ impl Systemd {
 
     /// Reports that the daemon is about to read the configuration again.
     pub(super) fn reloading(&mut self) {
-        // Without this time, systemd ignores the report of a reload's beginning (systemd.service, "notify-reload").
+        // Without the monotonic time, systemd ignores the report of a reload's beginning (systemd.service,
+        // "notify-reload").
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.notify(&[NotifyState::Reloading, now]),
             Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),

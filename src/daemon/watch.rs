@@ -1,5 +1,5 @@
 //! Watcher of the configuration files. The watcher reports that a file may have changed:
-//! - after an event of the file's folder;
+//! - after a file system event in the folder of the file;
 //! - every 30 s, because some file systems send no events.
 //!
 //! The watcher does not read the files. After a report, the daemon reads the files and compares their content with the
@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_secs(30);
 
 /// Sends a value whenever a watched file may have changed, until `stop` is cancelled. `watched` contains paths and
 /// patterns. The first value is sent when the watch has started, because a file may have changed before the watch. If a
-/// folder cannot be watched, its files are only polled.
+/// folder cannot be watched, the watcher only sends a value every 30 s.
 pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
     let (events, mut arrived) = mpsc::channel(1);
     let folders = by_folder(&watched).into_iter();
@@ -46,7 +46,8 @@ pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Names(Vec<glob::Pattern>);
 
-/// Groups the watched names by folder. A folder whose path is itself a pattern is not watched, only polled.
+/// Groups the watched names by folder. If the path of a folder is a pattern, as in `*/x.yaml`, omits the folder. The
+/// watcher then only sends a value every 30 s.
 fn by_folder(watched: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
     let mut folders = BTreeMap::new();
     for path in watched {

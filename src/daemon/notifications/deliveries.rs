@@ -3,14 +3,13 @@
 //!
 //! - Each receiver gets its notices in the order of their creation.
 //! - The daemon contacts up to eight receivers at once.
-//! - After a failed attempt, the daemon backs off the receiver, and then tries again.
+//! - After a failed attempt, the daemon waits (back-off) before the next attempt to the same receiver.
 //!
 //! A notice stays in the journal until its receiver accepts the notice, or until the daemon gives up the notice. So a
 //! crash of the daemon loses no notice, but a notice may be delivered twice.
 //!
-//! After a delivery, the journal deletes the notice and records the facts that the receiver now knows. If the daemon
-//! gives up a notice, the journal does not record these facts. So the next failure of the same entry causes a new
-//! notice.
+//! After a delivery, the journal deletes the notice and records the facts that the notice reported. If the daemon gives
+//! up a notice, the journal does not record these facts. So the next failure of the same entry causes a new notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,7 +65,7 @@ pub(crate) async fn deliver_notices(
             Some(ended) = round.attempts.join_next() => match ended {
                 Ok((receiver, notice, outcome)) => round.finish_attempt(receiver, notice, outcome).await,
                 // A panic in one attempt does not end the other attempts. The daemon contacts the receiver of the
-                // panicked attempt only after the next start.
+                // panicked attempt only after the daemon's next start.
                 Err(error) => tracing::error!(%error, "an attempt to deliver a notification panicked"),
             },
             () = fresh.notified() => {}
@@ -149,7 +148,7 @@ impl DeliveryRound {
     }
 
     /// Gives up old notices of a receiver that is not in the configuration. Newer notices stay in the journal, because
-    /// the receiver may belong to another daemon with the same journal.
+    /// another daemon with the same journal can have this receiver.
     async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
         let dropped = self.journal.drop_notifications_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
@@ -223,7 +222,7 @@ impl DeliveryRound {
     }
 
     /// Records in the journal that a notice was delivered or given up. If the journal cannot record the result, the
-    /// notice is sent again.
+    /// daemon sends the notice again.
     async fn finish_notice(&mut self, notice: &StoredNotification, delivery: Delivery) {
         self.metrics.add_notifications(delivery, 1);
         let recorded = match delivery {

@@ -1,4 +1,4 @@
-//! Notifications that leave the daemon: the notices that are due, and their delivery.
+//! Notifications that the daemon sends to webhooks: their content, their records in the journal, and their delivery.
 
 mod deliveries;
 #[cfg(test)]

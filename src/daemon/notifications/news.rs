@@ -1,6 +1,6 @@
-//! News: the new notices for one receiver after a run or a change of the configuration. The facts that the receiver
-//! already knows decide which notices the receiver gets. The functions in this file also build the content of the
-//! notices.
+//! News: the new notices for one receiver after a run or a change of the configuration. The journal records the facts
+//! that earlier notices reported to the receiver. A recorded fact is not reported again. The functions in this file
+//! also build the content of the notices.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +11,17 @@ use crate::journal::{NewNotification, ReceiverFact};
 use crate::notify::{Body, Change, Data, Event, List, Notify, Receiver, RunFacts, Withheld};
 use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message};
 
-/// Fact that the subject fails. The subject is an entry or the configuration.
+/// Text of the fact that an entry fails, or that an edit of the configuration was refused.
 const FAILURE: &str = "failure";
 
-/// Prefix of the fact that a tag is withheld.
+/// Prefix of the fact that a tag is withheld, such as `withheld prod.example/app:v1@sha256:…`.
 const WITHHELD: &str = "withheld ";
 
 /// Subject of facts and notices about the configuration.
 pub(super) const CONFIGURATION: &str = "";
 
-/// New notices, and changes of the facts that receivers know. A notice also contains changes of facts. The journal
-/// applies these changes when the notice is delivered.
+/// New notices, and changes of the recorded facts that need no notice. A notice also contains changes of facts. The
+/// journal applies the changes of a notice when the notice is delivered.
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) notices: Vec<NewNotification>,
@@ -31,7 +31,7 @@ pub(super) struct News {
     pub(super) forgotten: Vec<ReceiverFact>,
 }
 
-/// Receiver, with its requested events and its known facts about the subject.
+/// Receiver with its requested events. `known` contains the facts about the subject that are recorded for the receiver.
 pub(super) struct Listener<'a> {
     receiver: Receiver,
     on: BTreeSet<Event>,
@@ -52,7 +52,7 @@ pub(super) fn listeners<'a>(wanted: &[Notify], facts: &'a [ReceiverFact]) -> Vec
 }
 
 impl Listener<'_> {
-    /// Returns the fact that the subject fails, if the receiver knows this fact.
+    /// Returns the recorded failure of the subject. Returns `None` if no failure is recorded for the receiver.
     fn known_failure(&self) -> Option<&ReceiverFact> {
         self.known.iter().copied().find(|known| known.fact == FAILURE)
     }
@@ -129,8 +129,7 @@ pub(super) fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener:
 }
 
 impl News {
-    /// Adds a notice of a failure that the receiver does not know yet. If the receiver requests only recoveries, adds
-    /// the fact without a notice.
+    /// Adds a notice of a new failure. If the receiver requests only recoveries, adds the fact without a notice.
     fn failure(&mut self, subject: &str, listener: &Listener<'_>, text: &str, data: &Data<'_>, at: DateTime<Utc>) {
         if !listener.wants(Event::Failure) && !listener.wants(Event::Recovery) {
             return;
@@ -144,7 +143,7 @@ impl News {
         }
     }
 
-    /// Adds a notice that a known failure has ended. If the receiver does not request recoveries, deletes the fact
+    /// Adds a notice that a recorded failure has ended. If the receiver does not request recoveries, deletes the fact
     /// without a notice.
     fn recovery(
         &mut self,
@@ -165,9 +164,9 @@ impl News {
     }
 }
 
-/// Adds a notice of the withheld tags that the receiver does not know yet. If the digest of a withheld tag changes, the
-/// tag counts as unknown to the receiver. If a tag is no longer withheld, deletes its fact. If a run withholds the tag
-/// again later, the receiver gets a new notice.
+/// Adds one notice of all withheld tags that are not recorded for the receiver. If the digest of a withheld tag
+/// changed, the tag is reported again. If a tag is no longer withheld, deletes its fact. So if a later run withholds
+/// the tag again, the receiver gets a new notice.
 fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
     let withheld: BTreeMap<String, Withheld> =
@@ -197,8 +196,7 @@ fn withheld_news(entry: &Entry, report: &RunReport, whole: bool, listener: &List
     news.notices.push(NewNotification { learnt, ..listener.notice(name, Event::Withheld, &body) });
 }
 
-/// Returns the text of the fact that a tag is withheld. The text contains the target, the name and the digest of the
-/// tag.
+/// Returns the text of the fact that a tag is withheld: `withheld TARGET:TAG@DIGEST`.
 fn withheld_fact(tag: &TagReport) -> String {
     let name = tag.tag.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
     let digest = tag.digest.map(|digest| digest.to_string()).unwrap_or_default();

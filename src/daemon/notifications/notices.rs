@@ -1,6 +1,6 @@
-//! Notices for receivers. The loop reports ends of runs and changes of the configuration to [`Notices`], which stores
-//! the resulting notices in the journal. [`super::news`] decides which notices a receiver gets, and
-//! [`super::deliveries`] delivers the notices.
+//! Notices for receivers of notifications (webhooks). The daemon's loop reports ends of runs and changes of the
+//! configuration to [`Notices`], which stores the resulting notices in the journal. [`super::news`] decides which
+//! notices a receiver gets, and [`super::deliveries`] delivers the notices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::notify::Notify;
 use crate::status::{Delivery, Metrics};
 use crate::sync::RunReport;
 
-/// Receivers of notices, and the journal with the facts that the receivers know.
+/// Receivers of notices, and the journal. The journal records the facts that were already reported to each receiver.
 #[derive(Clone)]
 pub(crate) struct Notices {
     journal: Journal,
@@ -59,14 +59,14 @@ impl Notices {
         notices
     }
 
-    /// Starts to deliver the waiting notices.
+    /// Starts the task that delivers the waiting notices.
     pub(crate) fn deliver(&self) -> JoinHandle<()> {
         let (journal, receivers, metrics) = (self.journal.clone(), self.receivers.subscribe(), self.metrics.clone());
         tokio::spawn(deliveries::deliver_notices(journal, receivers, self.fresh.clone(), metrics, self.closing.clone()))
     }
 
-    /// Tries for at most `longest` to deliver the waiting notices. Undelivered notices stay in the journal until the
-    /// next start.
+    /// Waits for the delivery of the waiting notices, but at most `longest`. Undelivered notices stay in the journal
+    /// until the next start.
     pub(crate) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
         self.closing.cancel();
         if tokio::time::timeout(longest, &mut delivering).await.is_err() {
@@ -79,8 +79,8 @@ impl Notices {
     /// - sets the receivers;
     /// - reports the recovery to receivers that were notified of a refused edit;
     /// - deletes the facts and the waiting notices of each receiver that only the previous configuration names. If
-    ///   neither configuration names a receiver, its notices are kept, because the receiver may belong to another
-    ///   daemon.
+    ///   neither configuration names a receiver, its notices are kept, because another daemon with the same journal can
+    ///   have this receiver.
     pub(crate) async fn report_configuration(&self, config: &Config, now: DateTime<Utc>) {
         let before = self.receivers.borrow().clone();
         self.set_requests(config);
@@ -103,7 +103,7 @@ impl Notices {
     }
 
     /// Reports the end of a run. `whole` is false if the run was limited to some tags. Returns after the journal has
-    /// stored the notices. An error is only logged, and does not change the outcome of the run.
+    /// stored the notices. An error of the journal is only logged, and does not change the outcome of the run.
     pub(crate) async fn report_run_end(&self, entry: &Entry, report: &RunReport, whole: bool) {
         let wanted = self.requests_for(entry.name.as_str());
         let outcome = self.store_news(entry.name.as_str(), &wanted, |listener, news| {

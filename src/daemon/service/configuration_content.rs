@@ -19,8 +19,8 @@ pub(crate) struct ConfigurationContent {
 }
 
 impl ConfigurationContent {
-    /// Reads the certificate files that `config` names, and adds `files`, the digest of the configuration files.
-    /// Blocking.
+    /// Reads the certificate files that `config` names, and adds `files`, the digest of the configuration files. This
+    /// function blocks on disk I/O.
     pub(crate) fn read(files: Option<Digest>, config: &Config) -> Self {
         Self { files, certificates: certificate_files(config).map(|pem| pem.read_again().ok()).collect() }
     }

@@ -1,7 +1,7 @@
 //! Probe of the journal. The probe finds out:
-//! - if the journal can be written;
+//! - whether the journal can be written;
 //! - the size of the journal;
-//! - if the journal's files were removed or replaced.
+//! - whether the journal's files were removed or replaced.
 //!
 //! The probe is a separate task, so a journal that does not respond never blocks the loop.
 
@@ -47,7 +47,7 @@ pub(super) struct JournalProbe {
 
 impl JournalProbe {
     /// Starts a probe if a probe is due, and returns a new result if a result is available. Only one probe is under way
-    /// at a time.
+    /// at a time. If this probe takes longer than 10 s, returns a result with `writable: false`.
     pub(super) async fn poll(&mut self, journal: &Journal) -> Option<ProbeResult> {
         if self.task.is_none() && self.started.is_none_or(|started| started.elapsed() >= INTERVAL) {
             self.started = Some(Instant::now());

@@ -72,7 +72,8 @@ pub(super) struct Service {
     /// run was stopped by a change of the entry's configuration, or by a pause that has ended.
     pub(super) renewed: BTreeSet<String>,
     pub(super) runs: JoinSet<RunReport>,
-    /// Entry of each task. If a task panics and so returns no report, the loop finds the entry here.
+    /// Name of the entry of each run's task. If a task panics, the task returns no report, and the loop finds the name
+    /// here.
     pub(super) tasks: HashMap<tokio::task::Id, String>,
     pub(super) observer: RunObserver,
     pub(super) notices: Notices,
@@ -186,7 +187,7 @@ impl Service {
     }
 }
 
-/// Returns the entries of a configuration with reference counts, because runs share the entries.
+/// Returns the entries of a configuration in reference-counted pointers, because runs share the entries.
 pub(super) fn share_entries(config: &Config) -> Arc<Vec<Arc<Entry>>> {
     Arc::new(config.entries.iter().cloned().map(Arc::new).collect())
 }

@@ -51,7 +51,8 @@ pub struct Setup {
     pub shutdown: CancellationToken,
 }
 
-/// Runs until `shutdown`, then drains the runs within the configured grace period.
+/// Runs the daemon until `shutdown` is cancelled. Then waits until the runs have finished their current tags, but at
+/// most for the configured grace period.
 ///
 /// # Errors
 /// Returns an error if the earlier runs cannot be read from the journal. If the journal fails later, the daemon

@@ -1,4 +1,4 @@
-//! Pruning of old journal rows, in a separate task. `daemon.keep_history` sets the age of deleted rows.
+//! Pruning of old journal rows, in a separate task. `daemon.keep_history` sets the age at which rows are deleted.
 //! `journal/prune.rs` defines the rows that are never deleted.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 use crate::schedule::jitter_of;
 
-/// Delay of the first pruning after the start, so that missed runs start before the pruning.
+/// Time from the start of the daemon to the first pruning. Missed runs start before this pruning.
 const FIRST_DELAY: Duration = Duration::from_secs(60);
 
 /// Interval between two prunings. A jitter adds up to a quarter of the interval.
@@ -27,8 +27,8 @@ impl JournalPruning {
         Self { wait: (now, now + FIRST_DELAY), task: None }
     }
 
-    /// Starts a pruning if a pruning is due and no pruning is under way. `now` is the time of the wall clock, like the
-    /// times in the rows. `keep` is the age up to which rows are kept; `None` keeps all rows.
+    /// Starts a pruning if a pruning is due and no pruning is under way. `keep` is the age up to which rows are kept;
+    /// `None` keeps all rows.
     pub(crate) fn start_if_due(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
         let (Some(keep), Some(journal)) = (keep, journal) else { return };
         if self.task.as_ref().is_some_and(|task| !task.is_finished()) || !self.is_due(now) {

@@ -1,4 +1,4 @@
-//! Debounce of push events, by entry. After the first push of an entry, the loop waits for a second before the loop
+//! Debounce of push events, by entry. After the first push for an entry, the loop waits for a second before the loop
 //! queues a run. The run then covers all pushes of this second.
 
 use std::collections::BTreeMap;

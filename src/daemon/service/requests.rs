@@ -1,4 +1,4 @@
-//! Commands to the running loop: start a run, run pushed tags, pause an entry, resume an entry.
+//! Execution of commands by the loop: start a run, run pushed tags, pause an entry, resume an entry.
 
 use chrono::Utc;
 
@@ -26,7 +26,7 @@ impl Service {
     }
 
     /// Queues a run that a caller requests. Neither the schedule nor a back-off delays the run. A run of pushed tags is
-    /// queued after the debounce of the pushes.
+    /// queued one second after the first push.
     pub(super) fn run_now(
         &mut self,
         entry: String,

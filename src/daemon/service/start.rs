@@ -4,7 +4,7 @@
 //! - when the deferred tags can be copied;
 //! - after push events.
 //!
-//! Queued runs start in free slots.
+//! A queued run starts when one of the `entries_at_once` slots is free.
 
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ impl Service {
         }
     }
 
-    /// Adjusts schedules, back-offs and deferred tags to a clock that was set back. The end times of pauses do not
-    /// change, because a person chose these times.
+    /// If the clock was set back, adjusts schedules, back-offs and deferred tags to the new time. The end times of
+    /// pauses do not change, because a person chose these times.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
         let Some(by) = self.setbacks.detect_setback(now) else { return };
         let entries = self.timetable.set_back(now, by);

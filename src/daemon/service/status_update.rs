@@ -6,8 +6,8 @@ use super::journal_probe::ProbeResult;
 use super::loop_state::Service;
 
 impl Service {
-    /// Updates the state of the journal, the metrics of the registries, the snapshot and the watchdog. Does nothing if
-    /// the last update is recent and no important change happened since.
+    /// Updates the state of the journal, the metrics of the registries, the snapshot and the watchdog. If the last
+    /// update is less than 100 ms old, and no important change happened since, does nothing.
     pub(super) async fn update_status(&mut self) {
         if !self.state.is_stale() {
             return;

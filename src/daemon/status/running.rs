@@ -32,7 +32,7 @@ pub(crate) struct ActiveWork {
 #[derive(Debug, Clone, Copy, Default)]
 struct RunProgress {
     counts: TagCounts,
-    /// Number of tags to process; `None` until the first tags are listed.
+    /// Number of tags to process; `None` until the run has listed the first tags.
     tags: Option<u64>,
     /// Bytes sent by transfers that have ended.
     bytes_sent: u64,

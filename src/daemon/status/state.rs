@@ -194,8 +194,8 @@ impl DaemonState {
         }
     }
 
-    /// Sets the next run of each entry. `when` returns the next scheduled run of an entry, and the time at which its
-    /// deferred tags resume.
+    /// Sets the next run of each entry. `when` returns the next scheduled run of an entry, and the time at which the
+    /// deferred tags of the entry resume.
     pub(crate) fn set_next_runs(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
         for entry in &mut self.snapshot.entries {
             let [scheduled, deferred] = when(&entry.name);
@@ -208,7 +208,7 @@ impl DaemonState {
         }
     }
 
-    /// Sets the entries that wait for a slot, in the order of their starts.
+    /// Sets the entries that wait for a slot. `waiting` begins with the entry that will start first.
     pub(crate) fn set_waiting<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
         let before = std::mem::take(&mut self.snapshot.waiting);
         let before: HashMap<&str, DateTime<Utc>> =
@@ -231,8 +231,8 @@ impl DaemonState {
         }
     }
 
-    /// Records the result of a probe of the journal: if the journal can be written, its size, and a problem with its
-    /// files.
+    /// Records the result of a probe of the journal. `bytes` is the size of the journal, and `problem` describes a
+    /// problem with its files.
     pub(crate) fn record_journal_state(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
         if problem.is_some() {
             // The journal itself has logged the problem.
@@ -251,7 +251,8 @@ impl DaemonState {
         self.metrics.set_journal_state(bytes, writable);
     }
 
-    /// Adds the counts of the registries since the last call. `clients` contains the clients of all identities.
+    /// Adds the requests and bytes since the last call to the counts of each registry. `registries` contains one client
+    /// for each host. `clients` contains the clients of all identities.
     pub(crate) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
         self.snapshot.registries = self.traffic.update(registries, clients, &self.metrics, Utc::now());
         self.count_quotas(clients);

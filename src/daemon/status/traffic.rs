@@ -11,7 +11,7 @@ use crate::oci::RegistryHost;
 use crate::registry::{Load, MeterSnapshot, Registry, RequestCount};
 use crate::status::{Direction, LimitsState, Metrics, RateState, RegistryState};
 
-/// Counts of all registries that were queried since the daemon started and that the configuration still names.
+/// Counts of each registry that the daemon has queried since its start and that the configuration still names.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     registries: BTreeMap<RegistryHost, RegistryTraffic>,
@@ -29,8 +29,8 @@ struct RegistryTraffic {
 }
 
 impl Traffic {
-    /// Adds the counts of the registries since the last call, and returns the state of each registry. `registries`
-    /// contains one client for each host. `clients` contains the clients of all identities.
+    /// Adds the requests and bytes since the last call to the counts of each registry, and returns the state of each
+    /// registry. `registries` contains one client for each host. `clients` contains the clients of all identities.
     pub(crate) fn update(
         &mut self,
         registries: &[Arc<Registry>],
