@@ -5,7 +5,7 @@
 //!
 //! `migrations.rs` contains the schema. The SQL statements are in other files, one file for each kind of record. One
 //! thread owns the connection, and [`Journal`] is a handle to this thread. No column contains a secret. The columns for
-//! identities contain user names.
+//! identities contain user names or words such as `anonymous`.
 
 mod arrivals;
 mod carrying;

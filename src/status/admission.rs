@@ -1,9 +1,10 @@
 //! Access check of the status port. `daemon.status` decides which clients may read: clients with the token, clients on
-//! this machine, or all clients. All clients may read `/healthz` and `/readyz`, which only show if the daemon works.
+//! this machine, or all clients. All clients may read `/healthz` and `/readyz`, which only show whether the daemon
+//! works.
 //!
 //! On a loopback address without a token, the host name in a request must be a name of this machine. This rule prevents
-//! DNS rebinding: an attacker lets the host name of a web page resolve to this machine, so that the page can read the
-//! port. The requests of this page contain the host name of the page.
+//! DNS rebinding. In this attack, the host name of a web page resolves to this machine, and the page sends requests to
+//! the port. These requests contain the host name of the page, so the port refuses the requests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ impl Admission {
         if applies { status.readers.clone() } else { self.opened.readers.clone() }
     }
 
-    /// Returns the refusal as an error if the client may not read.
+    /// If the client may not read, returns the refusal as an error.
     async fn check_access(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Response> {
         let token = match self.readers() {
             Readers::Anyone => return Ok(()),

@@ -1,7 +1,7 @@
 //! History queries of the pages, and their limits:
 //! - one query at a time;
 //! - at most three seconds for each query;
-//! - a cache of five seconds for the marks on the overview.
+//! - the marks on the overview are cached for five seconds.
 //!
 //! A mark is one run in a small chart. The caller provides a journal that is open for reading.
 
@@ -35,8 +35,8 @@ pub type HistoryResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// Store of past runs.
 #[async_trait]
 pub trait History: Send + Sync {
-    /// Returns the last runs of each of these entries, the latest first. `each` is the maximum number of runs for each
-    /// entry.
+    /// Returns the last runs of each of these entries, the latest run of an entry first. `each` is the maximum number
+    /// of runs for each entry.
     ///
     /// # Errors
     /// Returns the cause of the failure.
@@ -91,8 +91,8 @@ impl LimitedHistory {
         Self { history, permit: Arc::new(Semaphore::new(1)), cached: Mutex::new(None) }
     }
 
-    /// Returns marks of the last runs of these entries. Concurrent callers wait for the same query and get the same
-    /// result.
+    /// Returns marks of the last runs of these entries. If the last query was for the same entries and is less than
+    /// five seconds old, returns the result of this query.
     pub(super) async fn marks(&self, entries: Vec<String>) -> Result<Arc<Marks>, HistoryError> {
         let within = async {
             let mut cached = self.cached.lock().await;

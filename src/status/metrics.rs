@@ -1,7 +1,7 @@
 //! Prometheus metrics of the daemon. The daemon's loop owns and updates the metrics.
 //!
-//! Names begin with `transship_`, units are seconds and bytes. No label ever contains a tag or a digest: the
-//! configuration bounds the number of series. An entry has at most eight series; counts by outcome are sums over all
+//! Names begin with `transship_`, units are seconds and bytes. No label contains a tag or a digest, so the
+//! configuration bounds the number of series. An entry has at most eight series. Counts by outcome are sums over all
 //! entries.
 
 mod labels;
@@ -95,7 +95,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Creates the metrics of a daemon of this version that started at `started`.
+    /// Creates the metrics of a daemon. `version` is the version of the program, and `started` is the start time of the
+    /// daemon.
     #[must_use]
     pub fn new(version: &str, started: DateTime<Utc>) -> Self {
         let metrics = Self {
@@ -180,8 +181,7 @@ impl Metrics {
         self.paused.get_or_create(&self.track_entry(entry)).set(paused.into());
     }
 
-    /// Sets the ends of the last successful and of the last failed run of an entry, from before the start of this
-    /// daemon.
+    /// Sets the end times of the last successful run and of the last failed run of an entry. `None` changes nothing.
     pub fn set_last_ends(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
         let label = self.track_entry(entry);
         for (family, at) in [(&self.last_success, success), (&self.last_failure, failure)] {
@@ -208,7 +208,8 @@ impl Metrics {
         }
     }
 
-    /// Adds `count` requests to a registry with this method and response status; `None` if there was no response.
+    /// Adds `count` requests to a registry with this method and response status. `status` is `None` if there was no
+    /// response.
     pub fn add_requests(&self, registry: &str, method: &str, status: Option<u16>, count: u64) {
         let status = status.map_or_else(|| "none".to_owned(), |code| code.to_string());
         let (registry, method) = (registry.to_owned(), method.to_owned());
@@ -218,7 +219,7 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { registry, method, status }).inc_by(count);
     }
 
-    /// Sets the number of requests to a registry in flight.
+    /// Sets the number of requests in flight to a registry.
     pub fn set_requests_in_flight(&self, registry: &str, requests: u64) {
         let label = RegistryLabel { registry: registry.to_owned() };
         self.requests_in_flight.get_or_create(&label).set(gauge(requests));
@@ -251,7 +252,7 @@ impl Metrics {
     }
 
     /// Sets the last reported quotas of registries that count reads of manifests. `before` contains the quotas of the
-    /// last call: the series of quotas that are no longer in `quotas` are removed.
+    /// last call. If a quota of `before` is not in `quotas`, removes the series of this quota.
     pub fn set_quotas(&self, quotas: &[Quota], before: &[Quota]) {
         for old in before {
             if !quotas.iter().any(|quota| (&quota.registry, &quota.identity) == (&old.registry, &old.identity)) {
@@ -269,7 +270,8 @@ impl Metrics {
         }
     }
 
-    /// Sets the numbers of runs and transfers in progress, and of entries that wait for a slot.
+    /// Sets the number of runs in progress, the number of entries that wait for a slot, and the number of transfers in
+    /// progress.
     pub fn set_in_flight(&self, runs: usize, waiting: usize, transfers: usize) {
         self.runs_in_flight.set(gauge(runs as u64));
         self.runs_waiting.set(gauge(waiting as u64));

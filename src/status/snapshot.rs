@@ -1,7 +1,7 @@
 //! State of the daemon at one moment. `/status` prints this state, and `transship status` reads the state.
 //!
-//! The JSON of the state is a public interface: a field may be added at any time. A field is renamed or removed only
-//! with a new `version`.
+//! The JSON of the state is a public interface. A later version of the program can add a field. If a field is renamed
+//! or removed, the number `version` increases.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,8 @@ pub struct Snapshot {
     pub configuration: ConfigurationState,
     /// The entries of the configuration in force, in the order of the configuration.
     pub entries: Vec<EntryState>,
-    /// Entries that are due and wait for one of the `daemon.entries_at_once` slots, in the order of their starts.
+    /// Entries that are due and wait for one of the `daemon.entries_at_once` slots. The entry that will start first
+    /// comes first.
     #[serde(default)]
     pub waiting: Vec<WaitingState>,
     /// Blobs in transfer, the oldest first; 64 at most.
@@ -38,26 +39,27 @@ pub struct Snapshot {
     /// The registries that received a request since the daemon started, by name.
     #[serde(default)]
     pub registries: Vec<RegistryState>,
-    /// The last reported quotas of registries that count reads of manifests.
+    /// The last reports of registries about their pull quotas. Such a registry counts reads of manifests.
     #[serde(default)]
     pub quotas: Vec<Quota>,
     /// The latest runs that failed or timed out, from all entries, the latest first; 10 at most.
     #[serde(default)]
     pub recent_failures: Vec<FailedRun>,
     /// The warnings of the configuration in force, followed by the warnings of the last complete run of each entry. A
-    /// run warns about selected items that the run did not find.
+    /// run warns about patterns of its entry that match no repository or no tag, and about an entry for which no tag is
+    /// selected.
     #[serde(default)]
     pub warnings: Vec<Warning>,
     /// The journal.
     pub journal: JournalState,
-    /// The last detected setback of the clock by more than a minute; `None` if the daemon has detected no setback since
-    /// its start.
+    /// The last time that the clock was set back by more than a minute; `None` if the daemon has detected no setback
+    /// since its start.
     #[serde(default)]
     pub clock_set_back: Option<ClockSetback>,
     /// The time of the last iteration of the daemon's loop.
     #[serde(serialize_with = "json_form::instant")]
     pub loop_iterated_at: DateTime<Utc>,
-    /// True while the daemon works. False while the daemon starts and while it shuts down.
+    /// True while the daemon works. False while the daemon starts or shuts down.
     pub ready: bool,
 }
 
@@ -252,8 +254,8 @@ pub struct TransferState {
 pub struct RegistryState {
     /// The registry's name.
     pub registry: String,
-    /// The identities that the daemon uses at the registry, if the configuration names the identities. If entries have
-    /// their own credentials, the list may contain several identities.
+    /// The identities that the daemon uses at the registry: user names, `anonymous`, or kinds of credentials such as
+    /// `managed identity`. If entries have their own credentials, the list can contain several identities.
     pub identities: Vec<String>,
     /// Requests in flight.
     pub in_flight: u64,
@@ -277,7 +279,7 @@ pub struct RegistryState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitsState {
-    /// The number of requests that may be in flight now. If the registry has throttled requests recently, this number
+    /// The number of requests that can be in flight now. If the registry has throttled requests recently, this number
     /// is lower than `concurrent_at_most`.
     pub concurrent: u64,
     /// The maximum number of requests in flight.
@@ -293,8 +295,8 @@ pub struct LimitsState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateState {
-    /// The kind: `requests`, `reads`, `writes`, `uploads`, `deletes` or `referrer_lists`, the keys under `limits` in
-    /// the configuration.
+    /// The kind of request, as a key under `limits` in the configuration: `requests`, `reads`, `writes`, `uploads`,
+    /// `deletes` or `referrer_lists`.
     pub of: String,
     /// The number of requests that are allowed in a period.
     pub count: u64,
@@ -302,13 +304,13 @@ pub struct RateState {
     pub per_seconds: u64,
 }
 
-/// Quota last reported by a registry that counts reads of manifests (Docker Hub's pulls).
+/// Last report of a registry about a pull quota. The registry, such as Docker Hub, counts reads of manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quota {
     /// The registry.
     pub registry: String,
-    /// The identity whose reads the registry counts, if the configuration names the identity.
+    /// The identity whose reads the registry counts, such as a user name or `anonymous`.
     pub identity: String,
     /// The number of reads that are allowed in a window.
     pub limit: u64,
@@ -329,7 +331,7 @@ pub struct Quota {
 pub struct JournalState {
     /// The path of the journal's file.
     pub path: String,
-    /// True if the last write succeeded.
+    /// True if the last probe wrote to the journal and found the journal's files in place.
     pub writable: bool,
     /// The size in bytes of the file and of its write-ahead log; `None` if the size is unknown.
     #[serde(default)]
@@ -339,11 +341,11 @@ pub struct JournalState {
     pub problem: Option<String>,
 }
 
-/// Clock that was set back. Schedules follow the new time.
+/// Setback of the clock to an earlier time. Schedules follow the new time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClockSetback {
-    /// The time at which the daemon detected the setback, by the clock after the setback.
+    /// The time at which the daemon detected the setback. The value is a time of the clock after the setback.
     #[serde(serialize_with = "json_form::instant")]
     pub noticed: DateTime<Utc>,
     /// The number of seconds by which the clock was set back: the difference to the latest time that the clock or the

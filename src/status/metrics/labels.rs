@@ -1,4 +1,4 @@
-//! Labels of the series and their values. Each set of values is bounded: by the configuration, or by an enum.
+//! Labels of the series and their values. The configuration or an enum bounds the number of values of each label.
 
 use std::fmt::Write as _;
 

@@ -7,7 +7,7 @@ use prometheus_client::registry::Unit;
 use super::{Metrics, Timestamp, seconds};
 
 impl Metrics {
-    /// Registers all metrics of a daemon of this version that started at `started`.
+    /// Registers all metrics. `version` is the version of the program, and `started` is the start time of the daemon.
     pub(super) fn register(self, version: &str, started: DateTime<Utc>) -> Self {
         self.register_totals(version, started).register_current_values()
     }

@@ -1,4 +1,5 @@
-//! Causes of failures: failing entries with the same cause form one group. For example, one wrong password is one line.
+//! Causes of failures: failing entries with the same cause form one group. For example, if many entries fail because of
+//! one wrong password, the page shows one line.
 //!
 //! The journal stores the error of a run only as text, in the form `SIDE PLACE: STEP SUBJECT: DETAIL`. Names that
 //! differ between entries, such as repositories, are masked in the detail. If the registry in the place and the masked

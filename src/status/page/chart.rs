@@ -1,7 +1,7 @@
 //! Charts of an entry's runs. Each run has a bar, whose height shows the number of bytes sent. A run that did not
 //! succeed has a sign below its bar.
 //!
-//! The scale is logarithmic, because the first run of a mirror may send a thousand times the bytes of later runs. The
+//! The scale is logarithmic, because the first run of an entry can send a thousand times the bytes of later runs. The
 //! signs differ in shape, not only in colour.
 
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::words::{format_bytes, format_clock, format_count};
 use crate::journal::{Outcome, RunSummary};
 use crate::status::history::{MARKS, RUNS};
 
-/// Layout of the bars, in units of the picture.
+/// Layout of the bars, in units of the SVG picture.
 struct Layout {
     /// The distance from the left edge to the first slot.
     left: u32,
@@ -79,8 +79,8 @@ pub(super) fn render_small(runs: &[RunSummary], now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// Renders the chart on an entry's page, or nothing for a single run. Each bar links to the table row of its run.
-/// `runs` ends with the latest run.
+/// Renders the chart on an entry's page. If there are fewer than two runs, renders nothing. Each bar links to the table
+/// row of its run. `runs` ends with the latest run.
 pub(super) fn render_large(runs: &[RunSummary], now: DateTime<Utc>) -> Markup {
     if runs.len() < FEWEST_RUNS {
         return html! {};

@@ -4,14 +4,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::status::{EntryState, RegistryState, Snapshot};
 
-/// Condition of an entry. An entry may have several conditions at a time.
+/// Condition of an entry. An entry can have several conditions at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// The last run failed or timed out.
     Failing,
     /// The entry waits: for a slot, for a registry that throttles, or because its tags are deferred.
     Waiting,
-    /// The last run held tags back.
+    /// A rule held tags in the last run.
     Held,
     /// A person paused the entry.
     Paused,
@@ -79,7 +79,7 @@ pub(super) fn is_failing(entry: &EntryState) -> bool {
     entry.last_run.as_ref().is_some_and(|run| matches!(run.outcome.as_str(), "failed" | "timed_out"))
 }
 
-/// Returns the number of tags that the last run held back.
+/// Returns the number of tags that a rule held in the last run.
 pub(super) fn held_tags(entry: &EntryState) -> u64 {
     entry.last_run.as_ref().map_or(0, |run| run.counts.held)
 }

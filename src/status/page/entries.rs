@@ -1,4 +1,5 @@
-//! Table of the entries: filters, orders, and one part of the entries at a time.
+//! Table of the entries on the overview, with links that filter and sort the entries. The table shows at most 100
+//! entries at a time.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -11,10 +12,10 @@ use super::words::{render_distance, render_entry_link, render_outcome, render_ro
 use crate::status::history::{HistoryError, Marks};
 use crate::status::{EntryState, Snapshot};
 
-/// Minimum number of entries for which the page offers filters and orders.
+/// Minimum number of entries for which the page has links that filter and sort the entries.
 const FILTERED_FROM: usize = 2;
 
-/// Renders the filters, the orders and the table of the selected entries.
+/// Renders the links that filter and sort the entries, and the table of the selected entries.
 pub(super) fn render_entries(
     view: &View,
     selected: &Selected<'_>,
@@ -36,7 +37,7 @@ pub(super) fn render_entries(
     }
 }
 
-/// Renders a link for each condition that an entry has, with the number of the entries.
+/// Renders a link for each condition that at least one entry has, with the number of these entries.
 fn render_filters(view: &View, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     let counted = Condition::ALL.map(|condition| (condition, condition.count(snapshot, now)));
     let offered = counted.into_iter().filter(|(condition, count)| *count > 0 || view.condition == Some(*condition));

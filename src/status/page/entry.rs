@@ -44,7 +44,7 @@ fn body(
     html! {
         (head(entry, snapshot, now))
         (warnings(&of_entry, false))
-        // The configuration may be newer or older than the snapshot.
+        // The configuration can be newer or older than the snapshot, so the entry can be absent from the configuration.
         @if let Some(entry) = config.entries.iter().find(|configured| configured.name.as_str() == entry.name) {
             h2 #rules { "Rules" }
             dl { (rules(entry, config, snapshot)) }

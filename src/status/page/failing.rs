@@ -1,4 +1,4 @@
-//! Table of the causes of failures, each with its entries, and table of the failures of entries that have recovered.
+//! Two tables: the causes of failures with their entries, and the failures of entries that have recovered.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};

@@ -1,6 +1,6 @@
 //! Headline of the overview: the overall state in a sentence, and the facts that a person should know. The headline is
-//! green only in the following case: no entry fails, waits long, holds tags or is paused, and every selection matched a
-//! tag.
+//! green only if there is no problem, such as a failing entry, a paused entry, held tags, or a rejected edit of the
+//! configuration.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -149,7 +149,8 @@ fn find_failures(snapshot: &Snapshot, causes: &[Cause<'_>]) -> Option<Fact> {
     Some(Fact::about(Condition::Failing, Severity::Bad, sentence, format!("{count} failing")))
 }
 
-/// Returns a fact for each registry that throttles for a long time, with the runs that wait for the registry.
+/// Returns a fact for each registry that will throttle for at least one more minute, with the number of runs that wait
+/// for the registry.
 fn find_throttling(snapshot: &Snapshot, now: DateTime<Utc>) -> impl Iterator<Item = Fact> {
     let long = throttled_registries(snapshot, now).filter(move |(_, until)| *until - now >= LONG_WAIT);
     long.map(move |(registry, until)| {

@@ -13,13 +13,13 @@ use super::words::{
 };
 use crate::status::{EntryState, RunningState, Snapshot, TransferState};
 
-/// Maximum number of runs on the overview of all entries.
+/// Maximum number of runs in the table if the overview shows all entries.
 pub(super) const RUNS: usize = 3;
 
-/// Maximum number of transfers that are shown. The largest transfers are shown.
+/// Maximum number of transfers in the table. The table contains the largest blobs.
 const TRANSFERS: usize = 3;
 
-/// Maximum number of runs on the overview of the running entries.
+/// Maximum number of runs in the table if the overview shows only running entries.
 pub(super) const ALL_RUNS: usize = 100;
 
 /// Renders the table of at most `at_most` runs and the table of transfers. An empty table is omitted.
@@ -68,7 +68,7 @@ fn render_run(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Ma
     }
 }
 
-/// Renders the progress of a run in tags, without a percentage, because the number of tags may still grow.
+/// Renders the progress of a run in tags, without a percentage, because the number of tags can still grow.
 fn render_tags(running: &RunningState) -> Markup {
     let processed = running.counts.total();
     html! {

@@ -7,7 +7,7 @@ use super::condition::{held_tags, throttling_registry};
 use super::words::{format_clock, format_distance, render_distance};
 use crate::status::{EntryState, Snapshot};
 
-/// Renders the current activity of an entry, and the tags that the entry withholds.
+/// Renders the current activity of an entry, such as `running` or `paused`, and the number of its held tags.
 pub(super) fn render_activity(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     html! {
         @if let Some(running) = &entry.running {

@@ -12,7 +12,7 @@ use crate::status::history::tests::FakeHistory;
 use crate::status::snapshot::tests::{second, working};
 use crate::status::{EntryState, Snapshot};
 
-/// Returns the mark of a run that started `minute` minutes after second 0.
+/// Returns a mark (one run in a small chart). The run started `minute` minutes after second 0.
 pub(super) fn mark(entry: &str, minute: i64, outcome: Option<Outcome>, bytes: u64) -> RunSummary {
     let started = second(60 * minute);
     let run = RunId::numbered(minute);

@@ -18,11 +18,11 @@ pub(super) enum Order {
     #[default]
     Configured,
     Name,
-    /// The latest run first; entries that never ran last.
+    /// The latest run first. Entries without an ended run come last.
     LastRun,
-    /// The next run first; entries without a next run last.
+    /// The next run first. Entries without a next run come last.
     NextRun,
-    /// Entries that never succeeded first, then the oldest success.
+    /// The oldest success first. Entries without a success come before all other entries.
     OldestSuccess,
 }
 
@@ -96,12 +96,12 @@ impl View {
         Self { condition: Some(condition), ..Self::default() }
     }
 
-    /// Returns a view with the same order and another filter, at the first part.
+    /// Returns a view with the filter `condition` and the same order, at the first part.
     pub(super) fn filtered(&self, condition: Option<Condition>) -> Self {
         Self { condition, order: self.order, ..Self::default() }
     }
 
-    /// Returns a view with the same filter and another order, at the first part.
+    /// Returns a view with the same filter and the order `order`, at the first part.
     pub(super) fn ordered(&self, order: Order) -> Self {
         Self { condition: self.condition, order, ..Self::default() }
     }

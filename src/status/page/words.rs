@@ -55,16 +55,16 @@ pub(super) fn format_bytes(count: u64) -> String {
     HumanBytes(count).to_string()
 }
 
-/// Renders a size in one piece: a line never ends between the number and its unit.
+/// Renders a size. The browser never breaks the line between the number and its unit.
 pub(super) fn render_bytes(count: u64) -> Markup {
     html! { span .size { (format_bytes(count)) } }
 }
 
-/// Length in characters of the longest piece of a reference that stays in one line.
+/// Maximum length, in characters, of a piece of a reference that stays in one line.
 const LONGEST_PIECE: usize = 32;
 
-/// Renders a reference such as `docker.io/library/python`. A line may end after a separator, and within a piece only if
-/// the piece is too long for a line.
+/// Renders a reference such as `docker.io/library/python`. The browser can break the line after each separator. If a
+/// piece has more than 32 characters, the browser can also break the line within this piece.
 pub(super) fn render_reference(text: &str) -> Markup {
     html! {
         bdi .reference {
