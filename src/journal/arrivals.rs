@@ -67,7 +67,7 @@ fn filtered(table: &str) -> String {
     )
 }
 
-/// Runs a statement that contains the statement of [`filtered`], with the values of `filter`.
+/// Runs `statement`, with the values of `filter` as its parameters.
 fn query_filtered<T>(
     db: &Connection,
     statement: &str,

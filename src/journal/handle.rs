@@ -55,7 +55,7 @@ struct Inner {
 }
 
 impl Journal {
-    /// Prepares the journal, and opens the journal for reading and writing. The preparation:
+    /// Opens the journal for reading and writing. First, this function prepares the journal:
     /// - If the file is missing, creates the file with mode 0600. If the folder is missing, creates the folder with
     ///   mode 0700.
     /// - If the journal has an older version, migrates the journal.

@@ -305,8 +305,9 @@ pub struct EvidenceRecord {
     /// Written tag or digest, with its source and target.
     #[serde(flatten)]
     pub arrival: Arrival,
-    /// `None` if the run itself recorded the evidence. If the run ended before it recorded the evidence, the time at
-    /// which a later run found the content at the target. In this case, `ended` is the time right before the write.
+    /// Time at which a later run found the content at the target, if the first run ended before the record of its
+    /// evidence. In this case, `ended` is the time right before the write. `None` if the first run recorded the
+    /// evidence itself.
     #[serde(serialize_with = "json_form::optional_instant")]
     pub recovered: Option<DateTime<Utc>>,
 }

@@ -345,7 +345,7 @@ pub struct JournalState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClockSetback {
-    /// The time at which the daemon detected the setback. The value is a time of the clock after the setback.
+    /// The time at which the daemon detected the setback, as shown by the clock after the setback.
     #[serde(serialize_with = "json_form::instant")]
     pub noticed: DateTime<Utc>,
     /// The number of seconds by which the clock was set back: the difference to the latest time that the clock or the

@@ -20,7 +20,8 @@ use crate::notify::Notify;
 use crate::status::{Delivery, Metrics};
 use crate::sync::RunReport;
 
-/// Receivers of notices, and the journal. The journal records the facts that were already reported to each receiver.
+/// Receivers of notices, and the journal. The journal records the facts that transship has already reported to each
+/// receiver.
 #[derive(Clone)]
 pub(crate) struct Notices {
     journal: Journal,

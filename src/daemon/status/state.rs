@@ -251,8 +251,8 @@ impl DaemonState {
         self.metrics.set_journal_state(bytes, writable);
     }
 
-    /// Adds the requests and bytes since the last call to the counts of each registry. `registries` contains one client
-    /// for each host. `clients` contains the clients of all identities.
+    /// Counts the requests and bytes of each registry since the last call. `registries` contains one client for each
+    /// host. `clients` contains the clients of all identities.
     pub(crate) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
         self.snapshot.registries = self.traffic.update(registries, clients, &self.metrics, Utc::now());
         self.count_quotas(clients);

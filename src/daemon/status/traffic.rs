@@ -29,8 +29,8 @@ struct RegistryTraffic {
 }
 
 impl Traffic {
-    /// Adds the requests and bytes since the last call to the counts of each registry, and returns the state of each
-    /// registry. `registries` contains one client for each host. `clients` contains the clients of all identities.
+    /// Counts the requests and bytes of each registry since the last call, and returns the state of each registry.
+    /// `registries` contains one client for each host. `clients` contains the clients of all identities.
     pub(crate) fn update(
         &mut self,
         registries: &[Arc<Registry>],
