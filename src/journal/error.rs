@@ -25,6 +25,21 @@ pub enum JournalError {
         /// Error of the system.
         source: io::Error,
     },
+    /// The folder of the file does not exist and cannot be created.
+    #[error(
+        "the journal {} cannot be created: its folder does not exist, and {} does not permit this user to create it \
+         ({source}); set `daemon.journal` to a path in an existing folder, or HOME or XDG_STATE_HOME to a folder of \
+         this user",
+        path.display(), existing.display()
+    )]
+    NoFolder {
+        /// Path of the file.
+        path: PathBuf,
+        /// Deepest folder of the path that exists.
+        existing: PathBuf,
+        /// Error of the system.
+        source: io::Error,
+    },
     /// A newer version of transship wrote the file.
     #[error(
         "the journal {} has version {found}, this program supports versions up to {known}: use a newer transship",
@@ -88,7 +103,12 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// A row contains a value that this program never writes, or the database is corrupt.
-    #[error("the journal {} is damaged: {reason}", path.display())]
+    #[error(
+        "the journal {0} is damaged: {reason}; stop transship, then save the readable records by \
+         `sqlite3 {0} .recover | sqlite3 {0}.recovered` and put that file in place of the journal, or move {0} away \
+         with its files -wal and -shm: the next start then creates an empty journal",
+        path.display()
+    )]
     Damaged {
         /// Path of the file.
         path: PathBuf,
@@ -112,6 +132,23 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Returns true if only a person can make the file usable: a restart of the program meets the same error.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Foreign { .. } | Self::Newer { .. })
+    }
+
+    /// Converts the error of a folder that cannot be created into the variant with the matching remedy.
+    pub(super) fn from_folder(path: &Path, folder: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },
+            _ => {
+                let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+                Self::NoFolder { path: path.to_owned(), existing: existing.to_owned(), source }
+            }
+        }
+    }
+
     /// Converts an error of SQLite into the variant with the matching remedy.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
@@ -131,5 +168,39 @@ impl JournalError {
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, reason: source.to_string() },
             _ => Self::Database { path, source },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_journal_names_recovery_and_fresh_start() {
+        let path = PathBuf::from("/var/lib/transship/journal.db");
+        let damaged = JournalError::Damaged { path, reason: "malformed".into() };
+        assert_eq!(
+            damaged.to_string(),
+            "the journal /var/lib/transship/journal.db is damaged: malformed; stop transship, then save the readable \
+             records by `sqlite3 /var/lib/transship/journal.db .recover | sqlite3 \
+             /var/lib/transship/journal.db.recovered` and put that file in place of the journal, or move \
+             /var/lib/transship/journal.db away with its files -wal and -shm: the next start then creates an empty \
+             journal"
+        );
+        assert!(damaged.is_lasting());
+    }
+
+    #[test]
+    fn missing_home_is_named_as_cause_of_missing_journal() {
+        let path = Path::new("/proc/nonexistent/.local/state/transship/journal.db");
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = JournalError::from_folder(path, path.parent().unwrap(), refused);
+        assert_eq!(
+            error.to_string(),
+            "the journal /proc/nonexistent/.local/state/transship/journal.db cannot be created: its folder does not \
+             exist, and /proc does not permit this user to create it (permission denied); set `daemon.journal` to a \
+             path in an existing folder, or HOME or XDG_STATE_HOME to a folder of this user"
+        );
+        assert!(!error.is_lasting());
     }
 }
