@@ -18,7 +18,8 @@ use super::output::writer;
 #[derive(Debug, Parser)]
 #[command(name = "transship", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 at least one tag failed, 2 usage or configuration, \
-                        3 changes pending, 4 tags withheld by a rule or a pull limit, 130 interrupted.")]
+                        3 changes pending, 4 tags withheld by a rule or a pull limit, 5 the journal is damaged, \
+                        130 interrupted.")]
 pub struct Arguments {
     /// Arguments of every command.
     #[command(flatten)]
@@ -81,6 +82,15 @@ impl Command {
             Self::Run(_) => Level::INFO,
             Self::Once(_) | Self::Copy(_) if !writer::stderr_is_terminal() => Level::INFO,
             _ => Level::WARN,
+        }
+    }
+
+    /// Returns true if the command prints the report of its runs for people.
+    pub(super) fn prints_report(&self) -> bool {
+        match self {
+            Self::Once(once) => !once.json,
+            Self::Copy(copy) => !copy.json,
+            _ => false,
         }
     }
 

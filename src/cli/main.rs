@@ -42,7 +42,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn start(arguments: Arguments) -> Result<Exit, Failure> {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-    logging::start(arguments.global.log_format, arguments.command.log_level(), &bars).map_err(Failure::usage)?;
+    let (format, command) = (arguments.global.log_format, &arguments.command);
+    logging::start(format, command.log_level(), command.prints_report(), &bars).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build()?;
     let exit = runtime.block_on(async {
         let interrupted = CancellationToken::new();
