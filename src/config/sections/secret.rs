@@ -30,7 +30,10 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
                 return None;
             }
             match (reader.environment)(&name_text) {
-                Some(text) => checked_secret(reader, name, text, &format!("the environment variable {name_text}")),
+                Some(text) => {
+                    let secret = checked_secret(reader, name, text, &format!("the environment variable {name_text}"))?;
+                    secret.known().map(|value| Secret::Variable { name: name_text, value: value.clone() })
+                }
                 None => {
                     reader.refuse(name, format!("the environment variable {name_text} is not set"));
                     None

@@ -15,6 +15,7 @@ use url::Url;
 use super::blob_body::BlobBody;
 use super::challenge;
 use super::context::Context;
+use super::denial::DeniedIdentity;
 use super::hints;
 use super::retry::Failure;
 use crate::oci::Digest;
@@ -57,7 +58,7 @@ impl ResponseHead {
     /// Adds the body. The caller sets `elsewhere` if another origin sent the response.
     pub(crate) fn with_body(self, body: Body) -> Response {
         let Self { status, headers, url, retry_after } = self;
-        Response { status, headers, url, retry_after, elsewhere: false, body }
+        Response { status, headers, url, retry_after, elsewhere: false, denied: None, body }
     }
 }
 
@@ -100,6 +101,8 @@ pub(crate) struct Response {
     /// True if `url` has another origin than the request: the registry redirected the request to a storage service or a
     /// CDN.
     pub(crate) elsewhere: bool,
+    /// Identity of the request, if the registry denied the request.
+    pub(crate) denied: Option<DeniedIdentity>,
     pub(crate) body: Body,
 }
 
@@ -141,7 +144,7 @@ impl Response {
 
     /// Returns the error for this response, with a remedy if one is known.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
-        self.refusal_with(context, hints::for_refusal(context.flavor, context.step, self.status, &self.codes()))
+        self.refusal_with(context, self.hint(context))
     }
 
     /// Returns the error for this response, with this remedy appended.
@@ -154,10 +157,17 @@ impl Response {
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
-        match hint.filter(|_| !self.elsewhere) {
-            Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
-            None => context.error(kind, self.detail()),
-        }
+        let denied = self.denied.as_ref().filter(|_| kind == ErrorKind::Denied && !self.says_read_only());
+        let remedy = denied.map(|denied| denied.remedy(context.step, self.status, self.insufficient_scope()));
+        let hint = hint.filter(|_| !self.elsewhere).map(str::to_owned);
+        let parts: Vec<String> = [Some(self.detail()), remedy, hint].into_iter().flatten().collect();
+        context.error(kind, parts.join("; "))
+    }
+
+    /// Returns the remedy for this response, if one is known.
+    fn hint(&self, context: &Context) -> Option<&'static str> {
+        let hint = hints::for_refusal(context.flavor, context.step, self.status, &self.codes());
+        hints::for_read_only(context.step, self.status, self.says_read_only()).or(hint)
     }
 
     /// Returns the kind of the error for this response to a request of this step.
@@ -198,17 +208,27 @@ impl Response {
     /// Returns the message for a successful response whose body is not a list. If the body is a web page, the server is
     /// not a registry.
     pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
-        let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"));
+        self.describe_page().unwrap_or_else(|| format!("the list cannot be read: {error}"))
+    }
+
+    /// Returns the message for a success with another status than the expected one, and without the headers that the
+    /// step needs.
+    pub(crate) fn unexpected_success(&self, expected: StatusCode) -> String {
+        let detail = || format!("{}, expected {}", self.detail(), expected.as_u16());
+        self.describe_page().unwrap_or_else(detail)
+    }
+
+    /// Returns the message for a response whose body is a web page or another content that no registry sends. Returns
+    /// `None` if the body is JSON, or if the response does not state its kind.
+    fn describe_page(&self) -> Option<String> {
+        let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"))?;
         let is_page = !self.bytes().trim_ascii_start().starts_with(b"{");
-        match kind.filter(|_| is_page) {
-            Some(kind) => {
-                format!(
-                    "the server answers {} with {kind}: this is not a registry; check the host name and `path_prefix`",
-                    self.status.as_u16()
-                )
-            }
-            None => format!("the list cannot be read: {error}"),
-        }
+        is_page.then(|| {
+            format!(
+                "the server answers {} with {kind}: this is not a registry; check the host name and `path_prefix`",
+                self.status.as_u16()
+            )
+        })
     }
 
     /// Returns the status with the errors of the envelope (`404 NAME_UNKNOWN: repository name not known to registry`),
@@ -243,6 +263,15 @@ impl Response {
             LOCKED.iter().any(|words| text.contains(words))
         };
         self.status == StatusCode::LOCKED || (is_possible && read_envelope(&self.bytes()).into_iter().any(names_lock))
+    }
+
+    /// Returns true if the registry reports that it accepts no writes at the moment (Harbor, Quay).
+    fn says_read_only(&self) -> bool {
+        self.status.is_client_error()
+            && read_envelope(&self.bytes()).into_iter().any(|error| {
+                let text = error.message.to_ascii_lowercase();
+                text.contains("read-only") || text.contains("read only") || text.contains("readonly")
+            })
     }
 
     /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The missing

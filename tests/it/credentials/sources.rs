@@ -184,7 +184,10 @@ fn identity_token_authenticates_and_wrong_one_is_hidden() {
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let wrong = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", WRONG);
     let printed = wrong.once(1);
-    assert!(printed.contains("refused token: 401 Unauthorized"), "{printed}");
+    assert!(
+        printed.contains("refused token (token from the environment variable TOKEN): 401 Unauthorized"),
+        "{printed}"
+    );
     assert_no_secret(&printed);
     let right = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", PASSWORD);
     assert_no_secret(&right.once(0));

@@ -16,7 +16,7 @@ impl Secret {
     /// Returns an error if the file cannot be read or is empty. The error does not name the file.
     pub async fn read(&self) -> io::Result<SecretString> {
         let path = match self {
-            Self::Value(value) => return Ok(value.clone()),
+            Self::Value(value) | Self::Variable { value, .. } => return Ok(value.clone()),
             Self::File(path) => path,
         };
         let text = read_text(path).await?;
@@ -41,7 +41,7 @@ pub(super) async fn read_text(path: &Path) -> io::Result<String> {
 pub(super) async fn read(what: &str, secret: &Secret) -> Result<SecretString, AuthError> {
     secret.read().await.map_err(|error| match secret {
         Secret::File(path) => AuthError::denied(format!("{what} cannot be read from {}: {error}", path.display())),
-        Secret::Value(_) => AuthError::denied(format!("{what} cannot be read: {error}")),
+        Secret::Value(_) | Secret::Variable { .. } => AuthError::denied(format!("{what} cannot be read: {error}")),
     })
 }
 
@@ -49,10 +49,7 @@ impl Secret {
     /// Returns the length of a secret in bytes; `None` if the secret is in a file.
     #[must_use]
     pub fn known_length(&self) -> Option<usize> {
-        match self {
-            Self::Value(value) => Some(value.expose_secret().len()),
-            Self::File(_) => None,
-        }
+        self.known().map(|value| value.expose_secret().len())
     }
 }
 
