@@ -143,6 +143,7 @@ mod fair_queue;
 pub mod fuzzing;
 pub mod import;
 pub mod journal;
+pub(crate) mod json_form;
 pub mod layout;
 pub mod listen;
 pub mod notify;

@@ -7,7 +7,7 @@ use tracing::Level;
 
 use super::commands::{
     check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause,
-    plan, resume, run, schema, status, tags, trigger,
+    plan, repositories, resume, run, schema, status, tags, trigger,
 };
 use super::context::invocation::{Context, Global};
 use super::exit::{Exit, Failure};
@@ -48,6 +48,9 @@ pub enum Command {
     Copy(copy::Copy),
     /// Show the tags of a repository with their digests
     Tags(tags::Tags),
+    /// Show the repositories of a registry, or those below a prefix
+    #[command(visible_alias = "ls")]
+    Repositories(repositories::Repositories),
     /// Show the closure of a manifest, with sizes
     Inspect(inspect::Inspect),
     /// Show the limits of each registry and their origin, offline
@@ -58,13 +61,14 @@ pub enum Command {
     Evidence(evidence::Evidence),
     /// Show the state of the daemon
     Status(status::Status),
-    /// Convert the configuration of regsync or `skopeo sync` to a `sync.yaml`
+    /// Convert the configuration of regsync, skopeo, image-syncer, dregsy or zot to a `sync.yaml`
     ImportConfig(import_config::ImportConfig),
     /// Start a run of an entry now, in the running daemon
     Trigger(trigger::Trigger),
-    /// Pause the scheduled runs of entries, in the running daemon
+    /// Pause the scheduled runs of entries, in the running daemon. A run in progress finishes its current tags; its
+    /// remaining tags follow after the pause
     Pause(pause::Pause),
-    /// End the pauses of entries
+    /// End the pauses of entries. Scheduled runs during the pause are not caught up
     Resume(resume::Resume),
     /// Print the JSON Schema of the configuration, of /status or of a notification
     Schema(schema::Schema),
@@ -94,6 +98,30 @@ impl Command {
         }
     }
 
+    /// Returns true if the result of the command is for programs: JSON, CSV or a script.
+    pub(super) fn is_for_programs(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::ImportConfig(_) => false,
+            Self::Once(command) => command.json,
+            Self::Plan(command) => command.json,
+            Self::Next(command) => command.json,
+            Self::Check(command) => command.json,
+            Self::LoginCheck(command) => command.json,
+            Self::Copy(command) => command.json,
+            Self::Tags(command) => command.json,
+            Self::Repositories(command) => command.json,
+            Self::Inspect(command) => command.json,
+            Self::Limits(command) => command.json,
+            Self::History(command) => command.json,
+            Self::Evidence(command) => command.json || command.csv,
+            Self::Status(command) => command.json,
+            Self::Trigger(command) => command.daemon.json,
+            Self::Pause(command) => command.daemon.json,
+            Self::Resume(command) => command.daemon.json,
+            Self::Schema(_) | Self::Completions(_) | Self::Man(_) => true,
+        }
+    }
+
     /// Runs the command.
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let interrupted = context.interrupted.clone();
@@ -106,13 +134,17 @@ impl Command {
             Self::Next(command) => command.perform(context).await,
             Self::LoginCheck(command) => unless_interrupted(&interrupted, command.perform(context)).await,
             Self::Limits(command) => command.perform(context).await,
+            // A watch ends well if a signal ends it.
+            Self::History(command) if command.watch => command.perform(context).await,
+            Self::Status(command) if command.watch => command.perform(context).await,
             Self::History(command) => unless_interrupted(&interrupted, command.perform(context)).await,
             Self::Evidence(command) => unless_interrupted(&interrupted, command.perform(context)).await,
             Self::ImportConfig(command) => command.perform(context),
             Self::Schema(command) => command.perform(context),
-            Self::Completions(command) => command.perform(Arguments::command(), context),
+            Self::Completions(command) => command.perform(context),
             Self::Man(command) => command.perform(Arguments::command(), context),
             Self::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+            Self::Repositories(command) => unless_interrupted(&interrupted, command.perform(context)).await,
             Self::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
             Self::Trigger(command) => unless_interrupted(&interrupted, command.perform(context)).await,
             Self::Pause(command) => unless_interrupted(&interrupted, command.perform(context)).await,

@@ -13,9 +13,10 @@ fn spelling(argument: &Arg) -> String {
     if argument.is_positional() {
         return code(&argument.to_string());
     }
-    let short = argument.get_short().map(|short| format!("-{short}"));
-    let long = argument.get_long().map(|long| format!("--{long}"));
-    let names = short.into_iter().chain(long).collect::<Vec<_>>().join(", ");
+    let short = argument.get_short().into_iter().chain(argument.get_visible_short_aliases().into_iter().flatten());
+    let long = argument.get_long().into_iter().chain(argument.get_visible_aliases().into_iter().flatten());
+    let names = short.map(|short| format!("-{short}")).chain(long.map(|long| format!("--{long}")));
+    let names = names.collect::<Vec<_>>().join(", ");
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let value = argument.get_value_names().filter(|_| takes_value).map(|names| names[0].to_string());
     code(&value.map_or_else(|| names.clone(), |value| format!("{names} {value}")))
@@ -64,6 +65,9 @@ fn section(command: &mut Command) -> String {
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     let mut text = format!("## `transship {}`\n\n{}\n\n", command.get_name(), sentence(&about));
     writeln!(text, "Usage: {}", code(usage.trim_start_matches("Usage: "))).unwrap();
+    for alias in command.get_visible_aliases() {
+        write!(text, "\n{} is a short name of this command.\n", code(&format!("transship {alias}"))).unwrap();
+    }
     let is_own = |argument: &&Arg| !argument.is_global_set() && !argument.is_hide_set();
     let is_built_in = |argument: &Arg| matches!(argument.get_id().as_str(), "help" | "version");
     let own: Vec<&Arg> = command.get_arguments().filter(is_own).filter(|argument| !is_built_in(argument)).collect();

@@ -5,11 +5,14 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::Arguments;
+use super::commands::completions;
+use super::context::entry_pattern::is_file_name;
 use super::context::invocation::Context;
 use super::exit::{Exit, Failure};
 use super::logging;
@@ -22,7 +25,11 @@ const IDLE_THREAD: Duration = Duration::from_secs(1);
 
 /// Runs the program with these arguments. The first argument is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(exit) = completions::answer_shell(&arguments, Arguments::command) {
+        return exit.into();
+    }
+    let arguments = match Arguments::try_parse_from(arguments).map_err(with_file_tip) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and the version are printed to standard output, and mistakes to standard error. A failure to print
@@ -40,15 +47,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> Result<Exit, Failure> {
+/// Adds a tip to the error of a superfluous argument that names a configuration file.
+fn with_file_tip(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && is_file_name(argument)
+    {
+        let tip = format!("to read this configuration file, write '--config {argument}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+fn start(mut arguments: Arguments) -> Result<Exit, Failure> {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-    let (format, command) = (arguments.global.log_format, &arguments.command);
-    logging::start(format, command.log_level(), command.prints_report(), &bars).map_err(Failure::usage)?;
+    let level = arguments.global.log_level(arguments.command.log_level());
+    let prints_report = arguments.command.prints_report();
+    logging::start(arguments.global.log_format, level, prints_report, &bars).map_err(Failure::usage)?;
+    let is_for_programs = arguments.command.is_for_programs() || arguments.global.log_format.is_for_programs();
+    arguments.global.announces_configuration = !arguments.global.quiet && !is_for_programs;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build()?;
     let exit = runtime.block_on(async {
         let interrupted = CancellationToken::new();
         listen_for_signals(interrupted.clone())?;
-        let mut context = Context { global: arguments.global, output: Output::stdout(), bars, interrupted };
+        let output = Output::stdout().quiet(arguments.global.quiet);
+        let mut context = Context { global: arguments.global, output, bars, interrupted };
         let exit = arguments.command.perform(&mut context).await;
         context.output.flush()?;
         exit
@@ -78,4 +101,20 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn superfluous_configuration_file_is_refused_with_a_tip() {
+        let message = |argument: &str| {
+            let refused = Arguments::try_parse_from(["transship", "run", argument]).map_err(with_file_tip);
+            refused.map(|_| ()).unwrap_err().to_string()
+        };
+        let refused = message("sync.yaml");
+        assert!(refused.contains("tip: to read this configuration file, write '--config sync.yaml'"), "{refused}");
+        assert!(!message("other").contains("configuration file, write"));
+    }
 }

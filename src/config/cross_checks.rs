@@ -1,6 +1,6 @@
 //! Checks between values: within an entry (its source, its targets and its rules) and between entries.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::diagnostics::diagnostic::{Diagnostic, Part};
 use super::model::endpoint::Endpoint;
@@ -8,6 +8,7 @@ use super::model::entry::EntryName;
 use super::reader::{Placed, Reader};
 use super::sections::entry::Draft;
 use super::sections::entry_credentials::check_sides;
+use super::sections::tag_names::Names;
 use super::yaml::node::Path;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::plan::{Pattern, VersionRange};
@@ -16,8 +17,10 @@ use crate::plan::{Pattern, VersionRange};
 pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     for draft in drafts {
         check_pins_keep_platforms(reader, draft);
+        check_names_of_tags(reader, draft);
         check_targets_differ(reader, draft);
         if let Some((source, _)) = &draft.source {
+            check_repositories_fit(reader, draft, source);
             for target in &draft.targets {
                 check_target_fits(reader, source, target);
             }
@@ -27,6 +30,43 @@ pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     }
     check_names_differ(reader, drafts);
     check_literal_tags(reader, drafts);
+}
+
+/// Reports a name that several tags of an entry would get, and a literal tag whose name is not valid. The check covers
+/// only literal tags, because only a run knows the tags that a pattern matches.
+fn check_names_of_tags(reader: &Reader<'_>, draft: &Draft<'_>) {
+    let Names { names, places } = &draft.names;
+    let selected = draft.settings.tags.as_ref();
+    let is_selected =
+        |tag: &Tag| selected.is_none_or(|tags| tags.selection.takes(tag) || tags.selection.pins().contains_key(tag));
+    let include = || selected.into_iter().flat_map(|tags| &tags.include);
+    let literal = include().filter_map(|(pattern, _)| literal_tag(pattern)).map(|(tag, _)| tag);
+    let known: BTreeSet<&Tag> = literal.chain(names.renamed.keys()).filter(|tag| is_selected(tag)).collect();
+    for (name, tags) in names.shared_names(known) {
+        let Some(value) = tags.iter().find_map(|tag| places.get(tag)) else { continue };
+        let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+        let message = format!("the tags {} get the same name {name}", tags.join(" and "));
+        reader.refuse_with_hint(value, message, "give each tag a name of its own, or exclude one of the tags");
+    }
+    for (pattern, value) in include() {
+        if let Some(Err(error)) = literal_tag(pattern).map(|(tag, _)| names.target_tag(tag)) {
+            reader.refuse(value, error);
+        }
+    }
+}
+
+/// Reports a selection of repositories in an entry whose source is one repository.
+fn check_repositories_fit(reader: &Reader<'_>, draft: &Draft<'_>, source: &Endpoint) {
+    let Some((_, value)) = &draft.repositories else { return };
+    if !matches!(source, Endpoint::Tree { .. }) {
+        reader.refuse_with_hint(
+            value,
+            format!(
+                "`repositories` selects repositories below a source that ends in `/**`, but the source is {source}"
+            ),
+            "remove `repositories`, or write the source as HOST/PREFIX/**",
+        );
+    }
 }
 
 /// Reports a pin in an entry that selects platforms. A pin fixes a digest, and a subset of the platforms has a
@@ -112,6 +152,8 @@ fn check_names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
 /// First claim to a tag of a target: the entry and the source that write the tag.
 struct Claim<'d> {
     source: Endpoint,
+    /// Tag at the source.
+    tag: Tag,
     /// Digest that the tag is pinned to, if it is pinned.
     digest: Option<Digest>,
     draft: &'d Draft<'d>,
@@ -131,20 +173,28 @@ fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
                 && tags.selection.semver.as_ref().is_none_or(in_range)
         };
         for ((tag, digest), value) in named.filter(|((tag, digest), _)| wanted(tag, *digest)) {
+            let Ok(name) = draft.names.names.target_tag(tag) else { continue };
             for (target, _) in draft.targets.iter().filter(|(target, _)| !matches!(target, Endpoint::Tree { .. })) {
-                let key = (target.normalized(), tag.clone());
-                let claim = claims.entry(key).or_insert_with(|| Claim { source: source.normalized(), digest, draft });
+                let key = (target.normalized(), name.clone().into_owned());
+                let first = || Claim { source: source.normalized(), tag: tag.clone(), digest, draft };
+                let claim = claims.entry(key).or_insert_with(first);
                 let (entries, hint) = (
                     format!("{} and {}", entry_label(claim.draft), entry_label(draft)),
                     "exclude the tag in one of the entries",
                 );
                 if claim.source != source.normalized() {
                     let message =
-                        format!("two entries write the tag {tag} of {target} from different sources: {entries}");
+                        format!("two entries write the tag {name} of {target} from different sources: {entries}");
                     reader.refuse_with_hint(value, message, hint);
-                } else if claim.digest != digest && !std::ptr::eq(claim.draft, draft) {
+                } else if std::ptr::eq(claim.draft, draft) {
+                    // `check_names_of_tags` compares the tags of one entry.
+                } else if claim.digest != digest {
                     let message =
-                        format!("two entries write the tag {tag} of {target} with different digests: {entries}");
+                        format!("two entries write the tag {name} of {target} with different digests: {entries}");
+                    reader.refuse_with_hint(value, message, hint);
+                } else if digest.is_none() && claim.tag != *tag {
+                    let message =
+                        format!("two entries write the tag {name} of {target} from different tags: {entries}");
                     reader.refuse_with_hint(value, message, hint);
                 }
             }

@@ -19,6 +19,7 @@ pub(super) fn warn_about_settings(
     drafts: &[Draft<'_>],
 ) {
     drafts.iter().for_each(|draft| warn_of_untagged_pins(reader, draft));
+    drafts.iter().for_each(|draft| warn_of_unselected_names(reader, draft));
     warn_of_rival_sources(reader, drafts);
     if let Some(value) = value {
         warn_of_unused_registries(reader, value, registries, drafts);
@@ -39,6 +40,20 @@ fn warn_of_untagged_pins(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
+/// Warns about names of tags that the entry never selects. A key `rename` selects no tag.
+fn warn_of_unselected_names(reader: &Reader<'_>, draft: &Draft<'_>) {
+    let Some(tags) = &draft.settings.tags else { return };
+    let pins = tags.selection.pins();
+    for (tag, value) in &draft.names.places {
+        if !tags.selection.takes(tag) && !pins.contains_key(tag) {
+            let message = format!("`rename` names the tag {tag}, but `tags` never selects it");
+            let found = Diagnostic::new(&value.path, Part::Value, message);
+            let hint = "add the tag under `tags.include`, or remove its name";
+            reader.add_warning(entry_name(draft), found.with_hint(hint));
+        }
+    }
+}
+
 /// Warns about tags that several entries write from different sources. At run time, such tags conflict, and no entry
 /// writes them. [`super::cross_checks`] refuses such tags if they are literal.
 fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
@@ -55,7 +70,7 @@ fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
             let rival = before.take_while(|(other, _)| !std::ptr::eq(*other, draft)).find(|(other, _)| {
                 let sources = (other.source.as_ref(), draft.source.as_ref());
                 let differ = matches!(sources, (Some((one, _)), Some((two, _))) if !one.is_same_place(two));
-                differ && may_meet(selection(other, &every), selection(draft, &every))
+                differ && may_write_one_tag(other, draft, &every)
             });
             if let Some((other, first)) = rival {
                 let names =
@@ -77,6 +92,18 @@ fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
 
 fn selection<'a>(draft: &'a Draft<'_>, every: &'a Selection) -> &'a Selection {
     draft.settings.tags.as_ref().map_or(every, |tags| &tags.selection)
+}
+
+/// Returns true if both entries may write the same tag. Literal tags are ignored, because [`super::cross_checks`]
+/// compares them.
+fn may_write_one_tag(one: &Draft<'_>, other: &Draft<'_>, every: &Selection) -> bool {
+    let (names, other_names) = (&one.names.names, &other.names.names);
+    let (selected, other_selected) = (selection(one, every), selection(other, every));
+    if names == other_names {
+        return may_meet(selected, other_selected);
+    }
+    let are_literal = selected.literals().is_some() && other_selected.literals().is_some();
+    !are_literal && names.may_meet(other_names)
 }
 
 /// Returns true if both selections may select the same tag. Tags that are literal in both selections are ignored,

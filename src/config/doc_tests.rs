@@ -96,6 +96,7 @@ fn kind(shape: &Shape, sections: &[Section]) -> String {
         Shape::List => "list of texts, at least one".to_owned(),
         Shape::Secret => "secret: text, `{env: NAME}` or `{file: PATH}`".to_owned(),
         Shape::Secrets => "map of secrets, by names that you choose".to_owned(),
+        Shape::TextsByName => "map of texts, by names that you choose".to_owned(),
         Shape::TextOrMaps { pattern, keys } => {
             format!("{}, a map, or a list of maps: {}", form(pattern), link(keys))
         }

@@ -115,6 +115,9 @@ fn shape(shape: &Shape) -> Value {
         Shape::List => list(1),
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
         Shape::Secrets => json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/secret" } }),
+        Shape::TextsByName => {
+            json!({ "type": "object", "additionalProperties": { "type": "string", "minLength": 1 } })
+        }
         Shape::TextOrMaps { pattern, keys } => {
             let mut map = table(keys);
             map["type"] = "object".into();

@@ -13,14 +13,17 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio_util::io::StreamReader;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::message::{Reply, Request, read_line};
+use super::message::{EntryList, Reply, Request, read_line};
 
 /// Time limit for the connection to the daemon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum size in bytes of the list of entries. A list of 60,000 long names fits.
+const MAX_LIST: u64 = 4 << 20;
 /// Characters of an entry's name that are percent-encoded in the path of a request. The dot is encoded, because `..`
 /// may be the name of an entry, but means the parent folder in a path.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
@@ -76,12 +79,33 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the daemon cannot be reached.
     pub async fn connect(path: &Path, request: &Request) -> Result<Self, ClientError> {
+        Self::open(path, encode(request)).await
+    }
+
+    /// Returns the names of the entries of the daemon that listens at `path`, in the order of its configuration. The
+    /// time limit `within` applies to the response.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the daemon cannot be reached, or if its response is late or invalid.
+    pub async fn list_entries(path: &Path, within: Duration) -> Result<Vec<String>, ClientError> {
+        let request = hyper::Request::get("/entries").header(HOST, "localhost").body(Body::empty());
+        let client = Self::open(path, request).await?;
+        let mut body = Vec::new();
+        let mut replies = client.replies.take(MAX_LIST);
+        let read = tokio::time::timeout(within, replies.read_to_end(&mut body)).await;
+        let broken = |source| ClientError::Broken { path: path.to_owned(), source };
+        read.map_err(|_| ClientError::Silent { path: path.to_owned(), within })?.map_err(broken)?;
+        let list: EntryList = serde_json::from_slice(&body).map_err(|error| broken(error.into()))?;
+        Ok(list.entries)
+    }
+
+    async fn open(path: &Path, request: Result<hyper::Request<Body>, hyper::http::Error>) -> Result<Self, ClientError> {
         let fail = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent { path: path.to_owned() },
             io::ErrorKind::PermissionDenied => ClientError::Forbidden { path: path.to_owned() },
             _ => ClientError::Broken { path: path.to_owned(), source },
         };
-        let request = encode(request).map_err(|error| fail(io::Error::other(error)))?;
+        let request = request.map_err(|error| fail(io::Error::other(error)))?;
         let connect = async {
             let stream = UnixStream::connect(path).await?;
             handshake(TokioIo::new(stream)).await.map_err(io::Error::other)

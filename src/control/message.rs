@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::journal::TagCounts;
+use crate::json_form;
 
 /// Maximum length in bytes of a line in a reply. A long error fits.
 const MAX_LINE: usize = 64 << 10;
@@ -16,6 +17,13 @@ pub struct Request {
     pub entry: String,
     /// Action that the client requests.
     pub action: Action,
+}
+
+/// Reply to a request for the names of the entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EntryList {
+    /// Names of all entries, in the order of the configuration.
+    pub(super) entries: Vec<String>,
 }
 
 /// Action on an entry, with its options.
@@ -65,6 +73,7 @@ pub enum Reply {
     /// The daemon refused the request before it searched for the entry, and did nothing.
     Refused {
         /// Reason, in words.
+        #[serde(rename = "reason")]
         error: String,
     },
 }
@@ -90,11 +99,13 @@ pub enum EntryResult {
     /// No entry has this name.
     Unknown {
         /// Error, with a remedy.
+        #[serde(rename = "reason")]
         error: String,
     },
     /// The action cannot be executed now.
     Refused {
         /// Reason, with a remedy.
+        #[serde(rename = "reason")]
         error: String,
     },
 }
@@ -108,8 +119,10 @@ pub struct RunResult {
     /// process runs the entry.
     pub outcome: String,
     /// Number of tags per outcome.
+    #[serde(rename = "counts")]
     pub tags: TagCounts,
-    /// First problem of the run.
+    /// First problem of the run; empty if there is none.
+    #[serde(rename = "problems", default, with = "json_form::one_as_list")]
     pub problem: Option<String>,
 }
 

@@ -11,13 +11,13 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Extension, FromRequest as _, FromRequestParts as _, Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response as HttpResponse};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Router, extract};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde::de::DeserializeOwned;
 
-use super::message::{Action, EntryResult, Reply, Request, encode_line};
+use super::message::{Action, EntryList, EntryResult, Reply, Request, encode_line};
 use crate::listen::Slot;
 
 /// Maximum size of a request's body in bytes.
@@ -30,6 +30,8 @@ const JSON_LINES: &str = "application/x-ndjson";
 
 /// Function that executes a request.
 pub(super) type Handler = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+/// Function that returns the names of all entries, in the order of the configuration.
+pub(super) type EntryNames = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// Response to a request that the daemon has executed or refused.
 pub struct Response {
@@ -97,11 +99,12 @@ pub(super) enum RequestError {
     Late(Duration),
     /// No route has this path.
     #[error(
-        "there is no route {0}: the routes are /entries/ENTRY/trigger, /entries/ENTRY/pause and /entries/ENTRY/resume"
+        "there is no route {0}: the routes are /entries, /entries/ENTRY/trigger, /entries/ENTRY/pause and \
+         /entries/ENTRY/resume"
     )]
     UnknownRoute(String),
     /// The route does not accept the method of the request.
-    #[error("the routes of the control socket accept only POST")]
+    #[error("the route /entries accepts only GET, and the other routes of the control socket accept only POST")]
     WrongMethod,
     /// Too many other clients wait for responses.
     #[error("too many clients wait for responses: try again later")]
@@ -145,20 +148,27 @@ impl Caller {
 #[derive(Clone)]
 struct Executor {
     handler: Handler,
+    entry_names: EntryNames,
     /// Time limit for a client to send the body of its request.
     body_within: Duration,
 }
 
 /// Returns the routes. Each request must have a [`Caller`] as an extension.
-pub(super) fn router(handler: Handler, body_within: Duration) -> Router {
+pub(super) fn router(handler: Handler, entry_names: EntryNames, body_within: Duration) -> Router {
     Router::new()
+        .route("/entries", get(list_entries))
         .route("/entries/{entry}/trigger", post(trigger))
         .route("/entries/{entry}/pause", post(pause))
         .route("/entries/{entry}/resume", post(resume))
         .method_not_allowed_fallback(refuse_method)
         .fallback(refuse_path)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Executor { handler, body_within })
+        .with_state(Executor { handler, entry_names, body_within })
+}
+
+async fn list_entries(State(executor): State<Executor>) -> HttpResponse {
+    let reply = encode_line(&EntryList { entries: (executor.entry_names)() });
+    ([(header::CONTENT_TYPE, JSON)], reply).into_response()
 }
 
 async fn trigger(

@@ -15,7 +15,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::message::Request;
-use super::routes::{self, Caller, Handler, RequestError, Response};
+use super::routes::{self, Caller, EntryNames, Handler, RequestError, Response};
 use super::socket::Socket;
 use crate::listen::{self, Bounds, Slot};
 
@@ -29,18 +29,30 @@ const BOUNDS: Bounds =
 /// Time limit for a client to send the head of its request, to send the body, and to read each part of the response.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves requests until `shutdown`, then ends within a second. `handle` executes a request. The future of `handle` is
-/// dropped when the client disconnects. Dropping the future of this function closes every connection.
-pub async fn serve<H, F>(socket: Socket, handle: H, shutdown: CancellationToken)
-where
+/// Serves requests until `shutdown`, then ends within a second. `handle` executes a request, and `entry_names` returns
+/// the names of all entries. The future of `handle` is dropped when the client disconnects. Dropping the future of this
+/// function closes every connection.
+pub async fn serve<H, F>(
+    socket: Socket,
+    handle: H,
+    entry_names: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    shutdown: CancellationToken,
+) where
     H: Fn(Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    serve_within(socket, Arc::new(move |request| handle(request).boxed()), shutdown, CLIENT_TIMEOUT).await;
+    let handler: Handler = Arc::new(move |request| handle(request).boxed());
+    serve_within(socket, handler, Arc::new(entry_names), shutdown, CLIENT_TIMEOUT).await;
 }
 
-async fn serve_within(socket: Socket, handler: Handler, shutdown: CancellationToken, within: Duration) {
-    let router = routes::router(handler, within);
+async fn serve_within(
+    socket: Socket,
+    handler: Handler,
+    entry_names: EntryNames,
+    shutdown: CancellationToken,
+    within: Duration,
+) {
+    let router = routes::router(handler, entry_names, within);
     listen::serve(socket, BOUNDS, shutdown, |stream, slot| serve_client(stream, slot, router.clone(), within)).await;
 }
 

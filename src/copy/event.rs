@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
+use crate::json_form;
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
 /// Transfer of a blob to one target, shared with the listener that shows progress.
@@ -54,6 +55,31 @@ impl Transfer {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.before.saturating_add(self.sent())
+    }
+}
+
+/// Number of bytes of blobs that the copies of a run send, or expect to send. Shared with the listener that estimates
+/// the remaining time. The number grows with each manifest that a copy reads, and shrinks with each blob that the target
+/// already has.
+#[derive(Debug, Default)]
+pub struct PlannedBytes(AtomicU64);
+
+impl PlannedBytes {
+    /// Adds the bytes of a blob that may have to be sent.
+    pub fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Removes the bytes of a blob that is not sent.
+    pub fn remove(&self, bytes: u64) {
+        // The closure never returns None, so the update always succeeds.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| Some(total.saturating_sub(bytes)));
+    }
+
+    /// Returns the current number.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -199,8 +225,10 @@ pub struct Arrival {
     /// and the number of further items.
     pub left_behind: Vec<LeftBehind>,
     /// Time at which the copy began.
+    #[serde(serialize_with = "json_form::instant")]
     pub started: DateTime<Utc>,
     /// Time at which the tag was written.
+    #[serde(serialize_with = "json_form::instant")]
     pub ended: DateTime<Utc>,
 }
 

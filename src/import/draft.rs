@@ -1,7 +1,7 @@
 //! Draft of a `sync.yaml`: registries, defaults and entries with the comments before each, and their text. This module
 //! knows only transship's own format.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::page::{Map, comment_lines};
 use crate::config::Endpoint;
@@ -23,15 +23,29 @@ pub(super) struct Draft {
     names: HashMap<String, usize>,
     /// Content of each literal tag, by target and tag.
     claims: HashMap<(String, String), Claim>,
-    /// Position of the entry into which other entries can be merged, by the text of the entry without `include`.
-    groups: HashMap<String, usize>,
+    /// Positions of the entries into which other entries can be merged, by the text of the entry without its tags.
+    groups: HashMap<String, Vec<usize>>,
 }
 
-/// Content of a tag: its source, and the digest if it is pinned.
+/// Content of a tag: its source, and the tag or the pinned digest at the source.
 #[derive(Debug, PartialEq, Eq)]
 struct Claim {
     source: String,
-    digest: Option<String>,
+    content: Content,
+}
+
+/// Content at a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Tag(String),
+    Digest(String),
+}
+
+/// Literal tag of an entry.
+struct LiteralTag {
+    /// Name at the target.
+    target: String,
+    content: Content,
 }
 
 /// Connection settings of one registry.
@@ -53,10 +67,21 @@ pub(super) struct Entry {
     /// Source in transship's syntax.
     pub(super) source: String,
     pub(super) target: String,
+    /// Credentials of this entry at its source, if they differ from those of the registry.
+    pub(super) source_credentials: Map,
+    /// Credentials of this entry at its target, if they differ from those of the registry.
+    pub(super) target_credentials: Map,
+    /// Patterns of the repositories below a source that ends in `/**`; none for all of them.
+    pub(super) repositories: Vec<String>,
+    pub(super) excluded_repositories: Vec<String>,
     /// Patterns in transship's syntax. A pattern without `re:` and `*` is a tag, followed by `@DIGEST` if it is pinned.
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
     pub(super) semver: Option<String>,
+    /// Maximum number of tags.
+    pub(super) newest: Option<usize>,
+    /// Names at the target of literal tags, by the tag at the source.
+    pub(super) rename: BTreeMap<String, String>,
     /// All other keys.
     pub(super) rest: Map,
     /// Reason why the entry is written as comments; `None` for an active entry.
@@ -91,9 +116,9 @@ impl Draft {
             entry.skip(reason);
         }
         if entry.skipped.is_none() {
-            for (tag, digest) in literal_tags(&entry) {
-                let claim = Claim { source: entry.source.clone(), digest };
-                self.claims.insert((entry.target.clone(), tag), claim);
+            for LiteralTag { target, content } in literal_tags(&entry) {
+                let claim = Claim { source: entry.source.clone(), content };
+                self.claims.insert((entry.target.clone(), target), claim);
             }
             if self.merge(&entry) {
                 return None;
@@ -105,18 +130,26 @@ impl Draft {
         reason
     }
 
-    /// Merges the patterns of an entry into an entry that is otherwise the same, and returns true if there is such an
+    /// Merges the tags of an entry into an entry that is otherwise the same, and returns true if there is such an
     /// entry. An entry without patterns selects every tag and is not merged.
     fn merge(&mut self, entry: &Entry) -> bool {
         if entry.include.is_empty() {
             return false;
         }
-        let rest = Entry { include: Vec::new(), ..entry.clone() };
-        let at = *self.groups.entry(rest.lines("").join("\n")).or_insert(self.entries.len());
-        let Some((_, group)) = self.entries.get_mut(at) else { return false };
-        let new = entry.include.iter().filter(|pattern| !group.include.contains(pattern)).cloned().collect::<Vec<_>>();
-        group.include.extend(new);
-        true
+        let rest = Entry { include: Vec::new(), rename: BTreeMap::new(), ..entry.clone() };
+        let group = self.groups.entry(rest.lines("").join("\n")).or_default();
+        for at in group.iter() {
+            let Some((_, known)) = self.entries.get_mut(*at).filter(|(_, known)| agree_on_names(known, entry)) else {
+                continue;
+            };
+            let is_new = |pattern: &&String| !known.include.contains(pattern);
+            let new = entry.include.iter().filter(is_new).cloned().collect::<Vec<_>>();
+            known.include.extend(new);
+            known.rename.extend(entry.rename.clone());
+            return true;
+        }
+        group.push(self.entries.len());
+        false
     }
 
     /// Returns the reason why no entry can use the source or the target of `entry`, if there is such a reason.
@@ -129,12 +162,13 @@ impl Draft {
     }
 
     fn conflict(&self, entry: &Entry) -> Option<String> {
-        literal_tags(entry).into_iter().find_map(|(tag, digest)| {
+        literal_tags(entry).into_iter().find_map(|LiteralTag { target: tag, content }| {
             let claim = self.claims.get(&(entry.target.clone(), tag.clone()))?;
             let what = match claim {
                 Claim { source, .. } if *source != entry.source => "from another source",
-                claim if claim.digest != digest => "with another digest",
-                _ => return None,
+                Claim { content: known, .. } if *known == content => return None,
+                Claim { content: Content::Tag(_), .. } if matches!(content, Content::Tag(_)) => "from another tag",
+                _ => "with another digest",
             };
             Some(format!(
                 "another entry writes the tag {tag} of this target {what}: give the entries different targets"
@@ -234,6 +268,18 @@ impl Entry {
         map.text("name", name);
         map.text("source", self.source);
         map.text("target", self.target);
+        let mut credentials = Map::default();
+        credentials.map("source", self.source_credentials);
+        credentials.map("target", self.target_credentials);
+        map.map("credentials", credentials);
+        let mut repositories = Map::default();
+        if !self.repositories.is_empty() {
+            repositories.texts("include", self.repositories);
+        }
+        if !self.excluded_repositories.is_empty() {
+            repositories.texts("exclude", self.excluded_repositories);
+        }
+        map.map("repositories", repositories);
         let mut tags = Map::default();
         if !self.include.is_empty() {
             tags.texts("include", self.include);
@@ -244,7 +290,13 @@ impl Entry {
         if let Some(range) = self.semver {
             tags.text("semver", range);
         }
+        if let Some(newest) = self.newest {
+            tags.verbatim("newest", newest);
+        }
         map.map("tags", tags);
+        let mut rename = Map::default();
+        self.rename.into_iter().for_each(|(from, to)| rename.text(&from, to));
+        map.map("rename", rename);
         let mut body = map.lines(4);
         if let Some(first) = body.first_mut() {
             first.replace_range(2..4, "- ");
@@ -260,17 +312,36 @@ impl Entry {
     }
 }
 
-/// Returns the literal tags, each with the digest that it is pinned to.
-fn literal_tags(entry: &Entry) -> Vec<(String, Option<String>)> {
+/// Returns true if each tag that both entries select has the same name at the target. Only literal tags can be
+/// compared.
+fn agree_on_names(known: &Entry, new: &Entry) -> bool {
+    if known.rename.is_empty() && new.rename.is_empty() {
+        return true;
+    }
+    let is_literal = |pattern: &String| is_literal_tag(pattern) && !pattern.contains('@');
+    let agree = |tag: &String| !known.include.contains(tag) || known.rename.get(tag) == new.rename.get(tag);
+    known.include.iter().chain(&new.include).all(is_literal) && new.include.iter().all(agree)
+}
+
+/// Returns true if the pattern is one tag, which may be pinned to a digest.
+fn is_literal_tag(pattern: &str) -> bool {
+    !pattern.starts_with("re:") && !pattern.starts_with('@') && !pattern.contains('*')
+}
+
+/// Returns the literal tags of an entry, each with its name at the target and its content.
+fn literal_tags(entry: &Entry) -> Vec<LiteralTag> {
     if matches!(entry.target.parse(), Ok(Endpoint::Tree { .. })) {
         return Vec::new();
     }
-    let is_tag = |text: &&String| !text.starts_with("re:") && !text.starts_with('@') && !text.contains('*');
-    let parts = |text: &String| match text.split_once('@') {
-        Some((tag, digest)) => (tag.to_owned(), Some(digest.to_owned())),
-        None => (text.clone(), None),
+    let literal = |text: &String| {
+        let (tag, content) = match text.split_once('@') {
+            Some((tag, digest)) => (tag, Content::Digest(digest.to_owned())),
+            None => (text.as_str(), Content::Tag(text.clone())),
+        };
+        let target = entry.rename.get(tag).cloned().unwrap_or_else(|| tag.to_owned());
+        LiteralTag { target, content }
     };
-    entry.include.iter().filter(is_tag).map(parts).collect()
+    entry.include.iter().filter(|pattern| is_literal_tag(pattern)).map(literal).collect()
 }
 
 /// Returns the characters that are allowed in the name of an entry.

@@ -7,16 +7,16 @@ use std::fmt::Write as _;
 const WIDTH: usize = 110;
 
 /// Map with comments between its pairs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Map(Vec<Line>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Line {
     Comment(String),
     Pair(String, Value),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
     /// Value that is written without quotes: a number, `true`, `[]`.
     Verbatim(String),

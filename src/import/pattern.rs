@@ -3,7 +3,8 @@
 
 use super::page::escape_variables;
 use crate::config::may_be_secret;
-use crate::plan::Pattern;
+use crate::oci::Tag;
+use crate::plan::{Pattern, RepositoryPattern};
 
 /// Translates an expression of regsync. regsync adds `^` and `$` without a group, so `a|b` matches every tag that
 /// begins with `a` or ends with `b`.
@@ -27,6 +28,32 @@ pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     } else {
         validated(format!("re:{before}{inner}{behind}"))
     }
+}
+
+/// Translates an expression of regsync or dregsy over whole names of repositories. Both add `^` and `$` without a
+/// group.
+pub(super) fn translate_repositories(expression: &str) -> Option<String> {
+    if has_branches(expression) {
+        return validated_repositories(format!("re:.*(?:^{expression}$).*"));
+    }
+    let inner = expression.strip_prefix('^').unwrap_or(expression);
+    let inner = strip_end_anchor(inner).unwrap_or(inner);
+    match as_literal(inner) {
+        Some(name) => validated_repositories(name),
+        None if inner == ".*" => Some("*".to_owned()),
+        None => validated_repositories(format!("re:{inner}")),
+    }
+}
+
+/// Returns the pattern in transship's syntax if transship's own parser accepts it.
+pub(super) fn validated_repositories(pattern: String) -> Option<String> {
+    let good = pattern.parse::<RepositoryPattern>().is_ok() && !may_be_secret(&pattern);
+    good.then(|| escape_variables(&pattern))
+}
+
+/// Returns a literal tag in transship's syntax.
+pub(super) fn as_tag(text: &str) -> Option<String> {
+    text.parse::<Tag>().ok().map(|tag| tag.to_string())
 }
 
 /// Returns the only text that an expression without operators matches: a tag, or a repository such as `library/redis`.

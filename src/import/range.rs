@@ -52,6 +52,33 @@ pub(super) fn translate_skopeo(ranges: &str) -> Option<Vec<Range>> {
     ranges.split("||").map(|range| validated(translate_comparisons(range)?)).collect()
 }
 
+/// Translates ranges of dregsy, in the syntax of a Go library (blang/semver): alternatives that are separated by `||`.
+/// An alternative has comparisons of whole versions that must all hold. Returns one range for each alternative.
+pub(super) fn translate_dregsy(ranges: &str) -> Option<Vec<Range>> {
+    ranges.split("||").map(translate_whole_versions).collect()
+}
+
+fn translate_whole_versions(range: &str) -> Option<Range> {
+    let mut ours = Vec::new();
+    let mut operator = String::new();
+    for word in range.split_whitespace() {
+        let joined = std::mem::take(&mut operator) + word;
+        let version = joined.trim_start_matches(['<', '>', '=', '!']);
+        if version.is_empty() {
+            operator = joined;
+            continue;
+        }
+        let operator = match &joined[..joined.len() - version.len()] {
+            "" | "=" | "==" => "=",
+            known @ ("<" | ">" | "<=" | ">=") => known,
+            _ => return None,
+        };
+        let (numbers, suffix) = split_version(version).filter(|(numbers, _)| numbers.len() == 3)?;
+        ours.push(format!("{operator}{}.{}.{}{suffix}", numbers[0], numbers[1], numbers[2]));
+    }
+    validated(ours).filter(|range| operator.is_empty() && range.text != "*")
+}
+
 fn translate_comparisons(range: &str) -> Option<Vec<String>> {
     let words: Vec<&str> = range.split([' ', ',', '\t']).filter(|word| !word.is_empty()).collect();
     let mut ours = Vec::new();
@@ -147,6 +174,23 @@ mod tests {
         }
         for bad in ["1.x", ">=1.0 || <0.5", "a", "1.2.3.4", "^18446744073709551615.0.0"] {
             assert_eq!(translate_regsync(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dregsy_ranges_need_whole_versions() {
+        for (theirs, ours) in [
+            (">=1.31.0 <1.31.9", ">=1.31.0, <1.31.9"),
+            (" >= 1.0.0", ">=1.0.0"),
+            ("1.2.3", "=1.2.3"),
+            ("==1.2.3-rc.1", "=1.2.3-rc.1"),
+        ] {
+            let read = translate_dregsy(theirs).unwrap();
+            assert_eq!(read.iter().map(|range| range.text.as_str()).collect::<Vec<_>>(), [ours], "{theirs}");
+        }
+        assert_eq!(translate_dregsy("<1.0.0 || >=2.0.0").map(|ranges| ranges.len()), Some(2));
+        for bad in ["", ">=1.0", "!=1.2.3", "1.x", "^1.0.0", ">=", "1.0.0 ||"] {
+            assert_eq!(translate_dregsy(bad), None, "{bad}");
         }
     }
 

@@ -35,6 +35,13 @@ impl<'n> View<'n> {
         Self { node, path: NodePath::new() }
     }
 
+    /// Returns the value of the first key of a map that meets the condition.
+    pub(super) fn find(&self, is_wanted: impl Fn(&str) -> bool) -> Option<Self> {
+        let Node::Map(pairs) = self.node else { return None };
+        let at = pairs.iter().position(|(key, _)| is_wanted(key))?;
+        Some(self.below(at, &pairs[at].1))
+    }
+
     fn below(&self, at: usize, node: &'n Node) -> Self {
         Self { node, path: [self.path.as_slice(), &[at]].concat() }
     }
@@ -57,6 +64,11 @@ impl<'n> Fields<'n> {
     /// Returns the pairs whose key is not excluded.
     pub(super) fn without(&self, is_excluded: impl Fn(&str) -> bool) -> Self {
         Self { pairs: self.pairs.iter().filter(|(key, _)| !is_excluded(key)).cloned().collect() }
+    }
+
+    /// Returns the pairs with the keys for which `name` returns another name.
+    pub(super) fn renamed(self, name: impl Fn(&str) -> Option<&'static str>) -> Self {
+        Self { pairs: self.pairs.into_iter().map(|(key, view)| (name(key).unwrap_or(key), view)).collect() }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(&'n str, View<'n>)> {

@@ -7,13 +7,14 @@ mod keys;
 mod schedule;
 
 use super::draft::{Draft, Entry};
+use super::duration::is_zero_interval;
 use super::reading::{Fields, Reading, View, quoted};
 use super::template::Template;
+use super::treatment::unsupported_keys;
 use super::{pattern, range};
 use crate::config::{Endpoint, Node, may_be_secret};
 use crate::oci::{Digest, Reference, names_host};
 use content::{Keys, translate_content};
-use keys::unsupported_keys;
 
 /// Translates the whole file.
 pub(super) fn translate(root: &Node, reading: &mut Reading) -> Draft {
@@ -74,7 +75,7 @@ fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, readin
             if has_unknown {
                 entry.skip("the entry has an unknown key, which may change the copied content");
             }
-            check_repos(&mut entry, &kind, &fields, reading);
+            set_repositories(&mut entry, &kind, &fields, reading);
             set_options(&mut entry, &Keys { own: &fields, defaults, source: &source, target: &target }, reading);
             if let Some(reason) = draft.add(entry) {
                 let _ = reading.add_remark(view, format!("skipped an entry: {reason}"));
@@ -86,15 +87,27 @@ fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, readin
     }
 }
 
-/// Skips an entry whose `repos` selects repositories of a registry. Other entries have only one repository.
-fn check_repos(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut Reading) {
+/// Translates `repos`, which selects repositories of a registry. Other entries have only one repository.
+fn set_repositories(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut Reading) {
     let Some(view) = fields.get("repos") else { return };
     let rules = reading.fields(view, "`repos`");
-    let is_empty = ["allow", "deny"].iter().all(|key| reading.texts_of(&rules, key).is_empty());
     if kind != "registry" {
         entry.comments.push("`repos` has no effect unless `type` is registry.".into());
-    } else if !is_empty || rules.iter().any(|(key, _)| !["allow", "deny"].contains(key)) {
-        entry.skip("`repos` has no equivalent: write an entry for each repository");
+        return;
+    }
+    let unknown = reading.unknown;
+    entry.comments.extend(unsupported_keys(&rules, &[&keys::REPOS], "`repos`", reading));
+    if reading.unknown > unknown {
+        entry.skip("`repos` has an unknown key, which may change the copied content");
+    }
+    for (key, is_included) in [("allow", true), ("deny", false)] {
+        for expression in reading.texts_of(&rules, key) {
+            match pattern::translate_repositories(&expression) {
+                Some(pattern) if is_included => entry.repositories.push(pattern),
+                Some(pattern) => entry.excluded_repositories.push(pattern),
+                None => entry.skip(format!("the expression {} cannot be translated", quoted(&expression))),
+            }
+        }
     }
 }
 
@@ -207,8 +220,8 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     [entry.source, entry.target] = texts;
 }
 
-/// Translates an image that keeps its tag. The entry selects this tag, and pins it if the source names a digest. A copy
-/// to another tag has no equivalent.
+/// Translates an image. The entry selects its tag, and pins it if the source names a digest. A copy to another tag
+/// renames the tag.
 fn set_image(entry: &mut Entry, texts: &mut [String; 2]) {
     let read = texts.each_ref().map(|text| text.parse::<Reference>().ok());
     let [Some(source), Some(target)] = read else { return };
@@ -218,9 +231,14 @@ fn set_image(entry: &mut Entry, texts: &mut [String; 2]) {
         // The target's tag gets the content of the digest, even if the source also names another tag.
         (Some(digest), None) => format!("{}{}", tag(&target), pin(digest)),
         (Some(digest), Some(other)) if digest == other => pin(digest),
-        (None, None) if tag(&source) == tag(&target) => tag(&source),
+        (None, None) => {
+            if tag(&source) != tag(&target) {
+                entry.rename.insert(tag(&source), tag(&target));
+            }
+            tag(&source)
+        }
         _ => {
-            entry.skip("the image gets another name, which only `transship copy` can do");
+            entry.skip("the target names a digest that the source does not name");
             return;
         }
     };
@@ -270,7 +288,7 @@ fn is_reference(template: &str) -> bool {
 fn set_schedule(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let mut read = |fields: &Fields<'_>| {
         let cron = reading.text_of(fields, "schedule");
-        let interval = reading.text_of(fields, "interval").filter(|interval| !schedule::is_zero_interval(interval));
+        let interval = reading.text_of(fields, "interval").filter(|interval| !is_zero_interval(interval));
         (cron, interval)
     };
     let found = match read(keys.own) {

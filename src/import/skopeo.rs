@@ -30,6 +30,11 @@ impl Destination {
         good.then_some(Self { place, scoped })
     }
 
+    /// Returns the target as HOST or HOST/PREFIX.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
     fn target_of(&self, source: &str) -> String {
         let behind = if self.scoped { source } else { source.rsplit('/').next().unwrap_or(source) };
         format!("{}/{behind}", self.place)

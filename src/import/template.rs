@@ -1,5 +1,6 @@
 //! Go templates in regsync's configuration: `{{env "NAME"}}`, `{{file "PATH"}}` and `{{.Sync.Source}}` within a text.
-//! All other actions of templates have no equivalent.
+//! All other actions of templates have no equivalent. image-syncer's variables, `$NAME` and `${NAME}`, have the same
+//! parts.
 
 use super::page::escape_variables;
 
@@ -38,6 +39,35 @@ impl Template {
             parts.push(Part::Text(before.to_owned()));
             parts.extend(parse_action(action.trim(), source)?);
             rest = if trims_after { after.trim_start() } else { after };
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
+        Some(Self(parts))
+    }
+
+    /// Creates a template without variables.
+    pub(super) fn literal(text: &str) -> Self {
+        Self(vec![Part::Text(text.to_owned())])
+    }
+
+    /// Parses a text with variables of a shell, as Go's `os.ExpandEnv` does. `None` if the text uses another variable
+    /// than `$NAME` or `${NAME}`.
+    pub(super) fn parse_shell(text: &str) -> Option<Self> {
+        let (mut parts, mut rest) = (Vec::new(), text);
+        while let Some((before, after)) = rest.split_once('$') {
+            parts.push(Part::Text(before.to_owned()));
+            let (name, after) = match after.strip_prefix('{') {
+                Some(inner) => inner.split_once('}').filter(|(name, _)| is_name(name))?,
+                None => after.split_at(after.find(|c: char| !is_name_character(c)).unwrap_or(after.len())),
+            };
+            if name.is_empty() && !after.starts_with(['*', '#', '$', '@', '!', '?', '-']) {
+                parts.push(Part::Text("$".to_owned()));
+            } else if is_name(name) {
+                parts.push(Part::Env(name.to_owned()));
+            } else {
+                return None;
+            }
+            rest = after;
         }
         parts.push(Part::Text(rest.to_owned()));
         parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
@@ -99,6 +129,10 @@ fn unquoted(text: &str) -> Option<String> {
     (!inner.contains(['"', '`', '\\'])).then(|| inner.to_owned())
 }
 
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
@@ -131,6 +165,18 @@ mod tests {
             r#"{{file "/a"}}"#,
             r#"{{env "A-B"}}"#,
         ] {
+            assert_eq!(text(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn shell_variables_are_translated_as_go_expands_them() {
+        let text = |text: &str| Template::parse_shell(text)?.as_text();
+        assert_eq!(text("a/${B}/$C/d").as_deref(), Some("a/${B}/${C}/d"));
+        assert_eq!(text("$B:v1").as_deref(), Some("${B}:v1"));
+        assert_eq!(text("pa$.x").as_deref(), Some("pa$$.x"));
+        assert_eq!(Template::parse_shell("$B").and_then(|template| template.content()), Some(Content::Env("B".into())));
+        for other in ["a$$b", "a${b", "a$1", "a${}", "a$?"] {
             assert_eq!(text(other), None, "{other}");
         }
     }

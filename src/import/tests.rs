@@ -1,4 +1,8 @@
-//! Tests of whole files of regsync and skopeo. transship's own parser must accept every result.
+//! Tests of whole files of each program. transship's own parser must accept every result.
+
+mod dregsy;
+mod image_syncer;
+mod zot;
 
 use super::*;
 
@@ -9,7 +13,9 @@ fn order(target: Option<&str>) -> Order {
 /// Imports a text and asserts that the result is a valid configuration.
 fn imported(text: &str, target: Option<&str>) -> Imported {
     let imported = import_text("theirs.yml", text, &order(target)).unwrap_or_else(|error| panic!("{error}"));
-    if let Err(problems) = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into())) {
+    // A variable for the address of a metadata service must be an address.
+    let environment = |name: &str| (!name.ends_with("_METADATA_HOST")).then(|| "x".into());
+    if let Err(problems) = crate::config::parse("sync.yaml", &imported.text, &environment) {
         panic!("{problems}\n{}", imported.text);
     }
     imported
@@ -37,7 +43,7 @@ sync:
 fn regsync_file_becomes_valid_configuration_without_secrets() {
     let imported = imported(REGSYNC, None);
     let text = &imported.text;
-    assert_eq!((imported.form, imported.entries, imported.skipped), (Form::Regsync, 5, 1), "{text}");
+    assert_eq!((imported.form, imported.entries, imported.skipped), (Form::Regsync, 5, 0), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
     for expected in [
         "  docker.io:\n    credentials:\n      username: \"${HUB_USER}\"\n      password: {env: DOCKER_IO_PASSWORD}\n",
@@ -49,7 +55,7 @@ fn regsync_file_becomes_valid_configuration_without_secrets() {
         "    schedule: \"every 60m\"\n",
         "      semver: \">=11.0.0, <13.0.0\"\n",
         "    source: \"ghcr.io/**\"\n    target: \"registry:5000/ghcr/**\"\n",
-        "# skipped: the image gets another name",
+        "      include: [latest, \"1\"]\n    rename:\n      \"1\": one\n",
         "    overwrite: keep_previous\n",
     ] {
         assert!(text.contains(expected), "{expected}\n--\n{text}");
@@ -102,7 +108,7 @@ fn scoped_target_contains_whole_source_name() {
 fn invalid_import_is_refused_with_its_place() {
     let message = |text: &str, target| import_text("f.yml", text, &order(target)).unwrap_err().to_string();
     assert!(message("sync: [", None).starts_with("f.yml:"));
-    assert!(message("a: 1", None).starts_with("f.yml looks neither like a configuration of regsync"));
+    assert!(message("a: 1", None).starts_with("f.yml does not look like a configuration of regsync"));
     assert!(message(SKOPEO, None).contains("--target HOST[/PREFIX]"));
     assert!(message(REGSYNC, Some("h.example")).contains("names its targets itself"));
     assert!(message("sync:\n  - {source: a, type: image}\n", None).starts_with("f.yml:2:5: an entry needs"));
@@ -188,7 +194,6 @@ fn regsync_key_that_keeps_content_keeps_entry_active() {
         "forceRecursive: true",
         "ratelimit: {min: 100, retry: 15m}",
         "hooks: {pre: {type: shell, params: [echo]}}",
-        "repos: {allow: [a]}",
         "interval: 0s",
         "tags: {}\n    tagSets: []",
     ] {
@@ -218,6 +223,36 @@ fn unknown_key_is_named_and_counted() {
     for named in ["`image`", "`no tag`", "`registry`"] {
         assert!(imported.remarks.iter().any(|remark| remark.message.contains(named)), "{named}");
     }
+}
+
+#[test]
+fn regsync_image_with_another_tag_becomes_a_renamed_tag() {
+    let entry = |source: &str, target: &str| {
+        format!("- {{source: 'h.example/a:{source}', target: 't.example/a:{target}', type: image}}\n")
+    };
+    let file = |entries: &[(&str, &str)]| {
+        let entries: String = entries.iter().map(|(source, target)| entry(source, target)).collect();
+        imported(&format!("version: 1\nsync:\n{entries}"), None)
+    };
+    let merged = file(&[("1", "1"), ("2", "stable"), ("3", "3")]);
+    assert_eq!((merged.entries, merged.skipped), (1, 0), "{}", merged.text);
+    assert!(merged.text.contains("    rename:\n      \"2\": stable\n"), "{}", merged.text);
+    let twice = file(&[("1", "1"), ("1", "stable")]);
+    assert_eq!((twice.entries, twice.skipped), (2, 0), "a tag has one name in an entry: {}", twice.text);
+    let rival = file(&[("1", "stable"), ("2", "stable")]);
+    assert_eq!((rival.entries, rival.skipped), (1, 1), "{}", rival.text);
+    assert!(rival.text.contains("writes the tag stable of this target from another tag"), "{}", rival.text);
+}
+
+#[test]
+fn regsync_selection_of_repositories_becomes_repositories() {
+    let repos = |repos: &str| regsync_with("ghcr.io", "t.example/all", "registry", &format!("    repos: {repos}\n"));
+    let imported = imported(&repos(r#"{allow: ["team/.*", 'base'], deny: [".*-test"]}"#), None);
+    assert_eq!((imported.entries, imported.skipped, imported.unknown), (1, 0, 0), "{}", imported.text);
+    let expected = "    repositories:\n      include: [\"re:team/.*\", base]\n      exclude: [\"re:.*-test\"]\n";
+    assert!(imported.text.contains(expected), "{}", imported.text);
+    assert_eq!(counts(&repos("{allow: ['(']}")), (0, 1, 0));
+    assert_eq!(counts(&repos("{only: [a]}")), (0, 1, 1));
 }
 
 #[test]

@@ -169,9 +169,90 @@ fn skopeo_file() -> impl Strategy<Value = Value> {
     })
 }
 
+fn dregsy_file() -> impl Strategy<Value = Value> {
+    let location = |host: &'static str| {
+        with(
+            Just(json!({"registry": host})),
+            map_of(vec![
+                ("auth", vec![json!("YTpodW50ZXIy"), json!("none"), json!("${AUTH}")]),
+                ("skip-tls-verify", vec![json!(true), json!(false)]),
+                ("surprise", vec![json!(1)]),
+            ]),
+        )
+    };
+    let mapping = with(
+        select(vec![
+            json!({"from": "team/app", "to": "TARGET"}),
+            json!({"from": "regex:team/.*", "to": "TARGET"}),
+            json!({"from": "team/app", "to": "regex:team,TARGET"}),
+            json!({"from": "regex:(", "to": "TARGET"}),
+        ]),
+        map_of(vec![
+            (
+                "tags",
+                vec![
+                    json!(["v1", "semver: >=1.0.0 <2.0.0", "regex: a.*"]),
+                    json!(["semver: >=1.0.0", "keep: .*-slim", "keep: latest 3"]),
+                    json!(["regex: ["]),
+                ],
+            ),
+            ("platform", vec![json!("linux/amd64"), json!("all"), json!("moon")]),
+            ("surprise", vec![json!(1)]),
+        ]),
+    );
+    let task = (location("s.example"), location("t.example"), vec(mapping, 1..3)).prop_map(
+        |(source, target, mappings)| json!({"name": "one", "source": source, "target": target, "mappings": mappings}),
+    );
+    let task = with(task, map_of(vec![("interval", vec![json!(60), json!(45)]), ("verbose", vec![json!(true)])]));
+    let head = map_of(vec![
+        ("relay", vec![json!("skopeo"), json!("docker")]),
+        ("watch", vec![json!(true)]),
+        ("surprise", vec![json!(1)]),
+    ]);
+    (task, head).prop_map(|(mut task, mut file)| {
+        for (number, mapping) in task["mappings"].as_array_mut().unwrap().iter_mut().enumerate() {
+            mapping["to"] = mapping["to"].as_str().unwrap().replace("TARGET", &format!("r{number}")).into();
+        }
+        file["tasks"] = json!([task]);
+        file
+    })
+}
+
+fn zot_file() -> impl Strategy<Value = Value> {
+    let content = with(
+        select(vec![json!({"prefix": "team/app"}), json!({"prefix": "/team/**"}), json!({"prefix": "a/[bc]"})]),
+        map_of(vec![
+            ("destination", vec![json!("/elsewhere")]),
+            ("stripPrefix", vec![json!(true)]),
+            (
+                "tags",
+                vec![json!({"regex": "^v1"}), json!({"excludeRegex": "rc", "semver": true}), json!({"regex": "("})],
+            ),
+            ("surprise", vec![json!(1)]),
+        ]),
+    );
+    let registry = map_of(vec![
+        ("pollInterval", vec![json!("6h"), json!("10s")]),
+        ("onDemand", vec![json!(true)]),
+        ("tlsVerify", vec![json!(true), json!(false)]),
+        ("onlySigned", vec![json!(true)]),
+        ("syncLegacyCosignTags", vec![json!(false)]),
+        ("certDir", vec![json!("/etc/certs")]),
+        ("credentialHelper", vec![json!("ecr"), json!("oauth2")]),
+        ("reqConcurrent", vec![json!(3)]),
+        ("maxRetries", vec![json!(3)]),
+        ("surprise", vec![json!(1)]),
+    ]);
+    (registry, content).prop_map(|(mut registry, content)| {
+        registry["urls"] = json!(["https://s.example", "https://o.example"]);
+        registry["content"] = json!([content]);
+        json!({"extensions": {"sync": {"credentialsFile": "auth.json", "registries": [registry]}}})
+    })
+}
+
 fn import_of(file: &Value, form: Form) -> Result<Imported, ImportError> {
-    let target = (form == Form::Skopeo).then(|| "mirror.example/all".to_owned());
-    let order = Order { form: Some(form), scoped: target.is_some(), target };
+    let target = form.needs_target().then(|| "mirror.example/all".to_owned());
+    let order = Order { form: Some(form), scoped: form == Form::Skopeo, target, auth: None };
     import_text("theirs.yml", &file.to_string(), &order)
 }
 
@@ -251,7 +332,12 @@ fn has_no_effect(path: &[String], removed: &Value) -> bool {
         // The name of a registry without any settings.
         "registry" => true,
         "tls" => removed == "enabled",
-        "tls-verify" => removed == true,
+        "tls-verify" | "tlsVerify" => removed == true,
+        "skip-tls-verify" => removed == false,
+        // The relay matters only for a digest without a tag.
+        "relay" => true,
+        // transship copies all platforms.
+        "platform" if removed == "all" => true,
         "reqPerSec" | "reqConcurrent" => removed == 0,
         // The platform may also be in `platforms`.
         "platform" => removed == "linux/amd64",
@@ -355,12 +441,23 @@ proptest! {
     }
 
     #[test]
+    fn no_dregsy_value_is_dropped_without_remark(file in dregsy_file()) {
+        assert_nothing_is_dropped(&file, Form::Dregsy)?;
+    }
+
+    #[test]
+    fn no_zot_value_is_dropped_without_remark(file in zot_file()) {
+        assert_nothing_is_dropped(&file, Form::Zot)?;
+    }
+
+    #[test]
     fn import_of_any_text_never_panics(
-        text in "([a-z]{1,4}|sync|creds|images|source|target|type|[:{}\\[\\],\\-\" \n&*<0-9.|]){0,60}"
+        text in "([a-z]{1,4}|sync|creds|images|source|target|type|tasks|mappings|from|registries|urls|\
+                 content|prefix|[:{}\\[\\],\\-\" \n&*<0-9.|]){0,60}"
     ) {
-        for form in [Form::Regsync, Form::Skopeo] {
-            let target = (form == Form::Skopeo).then(|| "mirror.example".to_owned());
-            let order = Order { form: Some(form), target, scoped: false };
+        for form in [Form::Regsync, Form::Skopeo, Form::ImageSyncer, Form::Dregsy, Form::Zot] {
+            let target = form.needs_target().then(|| "mirror.example".to_owned());
+            let order = Order { form: Some(form), target, ..Order::default() };
             if let Ok(imported) = import_text("theirs.yml", &text, &order) {
                 let read = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into()));
                 prop_assert!(read.is_ok(), "{}\n{}", read.unwrap_err(), imported.text);

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Result, Row, named_params};
 
 use super::queries::{
-    bounded, column_error, count, current_run, execute_cached, limit, number, parsed, parsed_if_any, text,
+    bounded, column_error, count, current_run, execute_cached, limit, list_text, number, parsed, parsed_if_any, text,
 };
 use super::record::{EvidenceFilter, EvidenceRecord, RunId};
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, LeftBehind};
@@ -58,7 +58,7 @@ pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &s
 fn filtered(table: &str) -> String {
     format!(
         "SELECT * FROM {table}
-         WHERE (:entry IS NULL OR entry = :entry)
+         WHERE (:entries IS NULL OR entry IN (SELECT value FROM json_each(:entries)))
            AND (:reference IS NULL OR :reference IN (source, source || ':' || source_reference,
                source || '@' || source_digest, target, target || ':' || tag, target || '@' || digest))
            AND (:digest IS NULL OR digest LIKE :digest OR source_digest LIKE :digest)
@@ -77,7 +77,7 @@ fn query_filtered<T>(
     let mut statement = db.prepare_cached(statement)?;
     let rows = statement.query_map(
         named_params! {
-            ":entry": filter.entry, ":reference": filter.reference,
+            ":entries": list_text(&filter.entries), ":reference": filter.reference,
             ":digest": filter.digest.as_ref().map(|prefix| prefix.like()),
             ":since": filter.since.map(text), ":until": filter.until.map(text), ":limit": limit(filter.limit),
         },

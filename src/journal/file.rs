@@ -24,7 +24,7 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     }
     expect_regular(path)?;
     // SQLite creates the log and its index with the mode of this file. An existing file is not opened here: closing it
-    // would release the locks that this process has by another descriptor (fcntl(2), "Advisory record locking").
+    // would release the locks that this process holds through another descriptor (fcntl(2), "Advisory record locking").
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}

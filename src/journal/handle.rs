@@ -259,6 +259,14 @@ impl Journal {
         self.read(move |db| Ok(show_runs(queries::list_runs(db, &filter)?, &path))).await
     }
 
+    /// Returns the names of all entries with a run or with evidence, in their order.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn entry_names(&self) -> Result<Vec<String>, JournalError> {
+        self.read(queries::list_entry_names).await
+    }
+
     /// Returns the last run of each entry, ordered by the name of the entry.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ impl Journal {
         .await
     }
 
-    /// Replaces an intent by evidence, because the tag was written. `digest` is the digest that was written, and `now` is
+    /// Replaces an intent with evidence, because the tag was written. `digest` is the written digest, and `now` is
     /// recorded as the time of the recovery. Returns false if the intent is not open any more, because another run has
     /// handled the intent.
     ///
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(open.iter().map(|intent| &intent.arrival).collect::<Vec<_>>(), [&arrival("v2", 2)]);
         assert_eq!(open[0].entry, "a");
         assert_eq!(in_doubt(&journal, EvidenceFilter::default()).await, [arrival("v2", 2)]);
-        let other_entry = EvidenceFilter { entry: Some("b".to_owned()), ..EvidenceFilter::default() };
+        let other_entry = EvidenceFilter { entries: vec!["b".to_owned()], ..EvidenceFilter::default() };
         assert_eq!(in_doubt(&journal, other_entry).await, []);
     }
 

@@ -38,7 +38,7 @@ pub(super) struct OpenJournal {
     /// Path of the journal in the configuration. This path may be a link to `path`.
     configured: PathBuf,
     files: Files,
-    /// Row number and lock of this process. [`None`] for a reader.
+    /// Row number of this process in the table `processes`, and the lock of this process. [`None`] for a reader.
     own: Option<(i64, ProcessLock)>,
     numbers: Numbers,
     /// Number of repairs.
@@ -80,7 +80,8 @@ fn identity(path: &Path) -> io::Result<Option<Identity>> {
     }
 }
 
-/// Returns the path with an ending added to its name. SQLite names its files beside a database in this way.
+/// Returns the path with `ending` appended to its file name. SQLite forms the names of the log (`-wal`) and of its
+/// index (`-shm`) in the same way.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(ending);
@@ -95,8 +96,8 @@ impl Files {
 }
 
 impl OpenJournal {
-    /// Creates an open journal from a new connection. `own` is the row number and the lock of this process, or `None`
-    /// for a reader. `repairs` counts the repairs of the files.
+    /// Creates an open journal from a new connection. `own` is the row number and the lock of this process. `own` is
+    /// `None` for a reader. `repairs` counts the repairs of the files.
     pub(super) fn new(
         connection: Connection,
         configured: &Path,
@@ -121,7 +122,7 @@ impl OpenJournal {
     /// Repairs damage to the files, if any. Returns true if the repair opened a new connection.
     ///
     /// # Errors
-    /// An error if the files cannot be repaired. In this case, the caller must not write to the journal.
+    /// Returns an error if the files cannot be repaired. In this case, the caller must not write to the journal.
     pub(super) fn repair_files(&mut self) -> Result<bool> {
         let damage = match self.find_damage() {
             Ok(None) => {
@@ -156,9 +157,14 @@ impl OpenJournal {
         }
     }
 
-    /// Opens the file at the path if it is another file than the open one, for a reader. If no file is at the path, the
-    /// reader keeps its connection.
+    /// Opens the file at the path for reading, if this file is not the open file. If no file is at the path, the
+    /// connection stays open. This method is called before a group of jobs that only read. Returns true if a file was
+    /// opened. A journal that writes keeps its connection, because its next write saves the old file first
+    /// ([`OpenJournal::repair_files`]).
     pub(super) fn reopen_if_replaced(&mut self) -> bool {
+        if self.own.is_some() {
+            return false;
+        }
         let replaced = matches!(Files::inspect(&self.path), Ok(Some(found)) if found.file != self.files.file);
         if !replaced {
             return false;
@@ -262,7 +268,7 @@ impl OpenJournal {
         let new = beside(&self.path, &format!(".{}.new", std::process::id()));
         let put = || {
             self.copy_to(&new)?;
-            // SQLite would apply the old log to the new file.
+            // The old log is removed first. Otherwise SQLite would apply the old log to the new file.
             self.remove_log()?;
             let put = if is_missing { link_or_rename(&new, &self.path) } else { fs::rename(&new, &self.path) };
             put.map_err(|error| format!("{}: {error}", self.path.display()))
@@ -307,8 +313,8 @@ impl OpenJournal {
         Ok(())
     }
 
-    /// Removes the log of the old file, and opens the file that replaced the journal. SQLite would apply the old log to
-    /// the new file.
+    /// Opens the file that replaced the journal. If the log of the old file is still at its path, removes this log
+    /// first. Otherwise SQLite would apply the old log to the new file.
     fn open_other(&self) -> std::result::Result<Connection, String> {
         let found = Files::inspect(&self.path).map_err(|error| error.to_string())?;
         if found.is_some_and(|found| found.log.is_some() && found.log == self.files.log) {
@@ -317,9 +323,9 @@ impl OpenJournal {
         open(&self.path).map_err(|error| error.to_string())
     }
 
-    /// Switches to the file at the path. `other` is `None` for the file that [`Self::rewrite`] wrote. For a file that
-    /// replaced the journal, `other` is its connection and the path of the saved old content, from which the records of
-    /// this process are copied.
+    /// Switches to the file at the path. If [`Self::rewrite`] wrote this file, `other` is `None`. If this file replaced
+    /// the journal, `other` contains the connection to the file, and the path of the saved old content. The records of
+    /// this process are then copied from the old content into the new file.
     fn switch(&mut self, other: Option<(Connection, &Path)>) -> std::result::Result<(), String> {
         let Some((process, current)) = &self.own else { return Ok(()) };
         let failed = |error: Error| JournalError::from_sqlite(&self.path, error).to_string();
@@ -377,7 +383,7 @@ fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns an error with the code of SQLite for a moved database file, and with the given reason.
+/// Returns an error with SQLite's code for a moved database file, and with the given reason.
 fn moved_error(reason: &str) -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(reason.to_owned()))
 }

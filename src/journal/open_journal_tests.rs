@@ -93,6 +93,7 @@ async fn restored_backup_becomes_journal_with_own_records_carried_over() {
     let run = start_run(&journal, "a", 5).await;
     journal.record_arrival(run, "a", &arrival("v1", 6)).await.unwrap();
     fs::rename(&backup, &temp.path).unwrap();
+    assert_eq!(tags(&journal).await, ["v0", "v1"], "a read before the next write changes nothing");
     journal.record_intent(run, "a", &arrival("v2", 7)).await.unwrap();
     journal.record_arrival(run, "a", &arrival("v2", 7)).await.unwrap();
     journal.end_run(run, ended(), time_at(8)).await.unwrap();
@@ -101,9 +102,9 @@ async fn restored_backup_becomes_journal_with_own_records_carried_over() {
     let runs: Vec<_> = runs.iter().map(|run| (run.entry.as_str(), run.ended)).collect();
     assert_eq!(runs, [("a", Some(time_at(8))), ("other", Some(time_at(3))), ("b", Some(time_at(1)))]);
     let of_a =
-        journal.evidence(&EvidenceFilter { entry: Some("a".into()), ..EvidenceFilter::default() }).await.unwrap();
+        journal.evidence(&EvidenceFilter { entries: vec!["a".into()], ..EvidenceFilter::default() }).await.unwrap();
     let history =
-        journal.history(&HistoryFilter { entry: Some("a".into()), ..HistoryFilter::default() }).await.unwrap();
+        journal.history(&HistoryFilter { entries: vec!["a".into()], ..HistoryFilter::default() }).await.unwrap();
     assert!(of_a.iter().all(|record| record.run == history[0].id));
     let saved = fs::read_dir(temp.path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
     let saved: Vec<_> = saved.filter(|path| path.to_str().unwrap().contains("replaced-")).collect();

@@ -136,18 +136,30 @@ pub(super) fn end_run(db: &Connection, run: RunId, end: &RunEnd, now: DateTime<U
 pub(super) fn list_runs(db: &Connection, filter: &HistoryFilter) -> Result<Vec<OwnedRun>> {
     let mut statement = db.prepare_cached(
         "SELECT runs.*, pid, lock FROM runs JOIN processes ON processes.id = runs.process
-         WHERE (:entry IS NULL OR entry = :entry)
+         WHERE (:entries IS NULL OR entry IN (SELECT value FROM json_each(:entries)))
+           AND (NOT :failed OR outcome IN ('failed', 'timed_out'))
            AND (:since IS NULL OR started >= :since) AND (:until IS NULL OR started < :until)
          ORDER BY started DESC, runs.id DESC LIMIT :limit",
     )?;
     let rows = statement.query_map(
         named_params! {
-            ":entry": filter.entry, ":since": filter.since.map(text), ":until": filter.until.map(text),
-            ":limit": limit(filter.limit),
+            ":entries": list_text(&filter.entries), ":failed": filter.failed,
+            ":since": filter.since.map(text), ":until": filter.until.map(text), ":limit": limit(filter.limit),
         },
         read_run,
     )?;
     rows.collect()
+}
+
+/// Returns a list of names as JSON, which SQLite can read; `None` for an empty list.
+pub(super) fn list_text(names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| serde_json::json!(names).to_string())
+}
+
+/// Lists the names of all entries with a run or with evidence, in their order.
+pub(super) fn list_entry_names(db: &Connection) -> Result<Vec<String>> {
+    let mut statement = db.prepare_cached("SELECT entry FROM runs UNION SELECT entry FROM evidence ORDER BY entry")?;
+    statement.query_map([], |row| row.get(0))?.collect()
 }
 
 pub(super) fn list_last_run_of_each_entry(db: &Connection) -> Result<Vec<OwnedRun>> {

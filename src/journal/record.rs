@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::copy::event::{Arrival, Transfer};
+use crate::json_form;
 use crate::oci::{Digest, Tag};
 
 /// Number of a run within one journal.
@@ -42,6 +43,7 @@ pub enum Trigger {
     /// The run was due by the schedule of the entry.
     Schedule {
         /// Time at which the run was due.
+        #[serde(serialize_with = "json_form::instant")]
         scheduled_at: DateTime<Utc>,
     },
     /// The daemon started.
@@ -226,6 +228,7 @@ pub struct RunEnd {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
     /// Number of the run.
+    #[serde(rename = "run")]
     pub id: RunId,
     /// Name of the entry.
     pub entry: String,
@@ -235,19 +238,24 @@ pub struct RunRecord {
     /// Id of the process of the run.
     pub pid: u32,
     /// Time at which the run started.
+    #[serde(serialize_with = "json_form::instant")]
     pub started: DateTime<Utc>,
     /// Time at which the run ended. `None` while the run is in progress, and for a run whose process ended without
     /// recording the end.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub ended: Option<DateTime<Utc>>,
     /// Outcome of the run. `None` while the run is in progress.
     pub outcome: Option<Outcome>,
     /// Results by tag.
+    #[serde(rename = "counts")]
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
     /// First error, for people. If no error occurred, the reason why tags wait. `None` if no tags wait.
+    #[serde(rename = "problems", serialize_with = "json_form::one_as_list::serialize")]
     pub error: Option<String>,
     /// Time at which the next run can copy the waiting tags. `None` if no tags wait.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub deferred_until: Option<DateTime<Utc>>,
 }
 
@@ -298,6 +306,7 @@ pub struct EvidenceRecord {
     pub arrival: Arrival,
     /// Time at which a later run found the intended content at the target, because this run was interrupted. In this
     /// case, `ended` is the time right before the write. `None` if the run itself recorded the arrival.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub recovered: Option<DateTime<Utc>>,
 }
 
@@ -337,16 +346,20 @@ pub struct TagRecord {
     /// Digest at the target. `None` if the tag did not exist there.
     pub target_digest: Option<Digest>,
     /// Time at which a run first found the tag with this digest at the source.
+    #[serde(serialize_with = "json_form::instant")]
     pub first_seen: DateTime<Utc>,
     /// Time at which a run last found the tag with this digest at the source.
+    #[serde(serialize_with = "json_form::instant")]
     pub last_seen: DateTime<Utc>,
 }
 
 /// Filter for runs, which are shown latest first. The default shows all runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryFilter {
-    /// Show only runs of this entry.
-    pub entry: Option<String>,
+    /// Show only runs of these entries. An empty list means every entry.
+    pub entries: Vec<String>,
+    /// Show only runs that failed or timed out.
+    pub failed: bool,
     /// Show only runs that started at or after this time.
     pub since: Option<DateTime<Utc>>,
     /// Show only runs that started before this time.
@@ -358,8 +371,8 @@ pub struct HistoryFilter {
 /// Filter for evidence, which is shown latest first. The default shows all evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EvidenceFilter {
-    /// Show only evidence of this entry.
-    pub entry: Option<String>,
+    /// Show only evidence of these entries. An empty list means every entry.
+    pub entries: Vec<String>,
     /// Show only evidence with this source or target: a repository, `repository:tag` or `repository@digest`.
     pub reference: Option<String>,
     /// Show only evidence with this digest at the source or at the target.

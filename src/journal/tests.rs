@@ -102,7 +102,7 @@ async fn run_is_returned_as_it_was_recorded() {
     assert_eq!(journal.last_scheduled("a", time_at(30)).await.unwrap(), Some(time_at(0)));
     assert_eq!(journal.last_scheduled("b", time_at(30)).await.unwrap(), None);
     let json = serde_json::to_value(&expected).unwrap();
-    assert_eq!((&json["trigger"], &json["scheduled_at"]), (&"schedule".into(), &"2026-05-10T00:00:00Z".into()));
+    assert_eq!((&json["trigger"], &json["scheduled_at"]), (&"schedule".into(), &"2026-05-10T00:00:00.000Z".into()));
 }
 
 #[tokio::test]
@@ -333,7 +333,7 @@ async fn evidence_is_found_by_each_filter() {
 
     let count = async |filter: EvidenceFilter| journal.evidence(&filter).await.unwrap().len();
     let none = EvidenceFilter::default;
-    assert_eq!(count(EvidenceFilter { entry: Some("b".into()), ..none() }).await, 1);
+    assert_eq!(count(EvidenceFilter { entries: vec!["b".into()], ..none() }).await, 1);
     for (reference, found) in [
         ("docker.io/library/python", 3),
         ("localhost:5000/cache/python", 3),
@@ -388,7 +388,7 @@ async fn history_is_found_by_entry_and_time() {
     let none = HistoryFilter::default;
     let (a0, b10, a20) = (("a".to_owned(), time_at(0)), ("b".to_owned(), time_at(10)), ("a".to_owned(), time_at(20)));
     assert_eq!(starts(none()).await, [a20.clone(), b10.clone(), a0.clone()]);
-    assert_eq!(starts(HistoryFilter { entry: Some("a".into()), ..none() }).await, [a20.clone(), a0.clone()]);
+    assert_eq!(starts(HistoryFilter { entries: vec!["a".into()], ..none() }).await, [a20.clone(), a0.clone()]);
     assert_eq!(starts(HistoryFilter { since: Some(time_at(10)), ..none() }).await, [a20.clone(), b10.clone()]);
     assert_eq!(starts(HistoryFilter { until: Some(time_at(10)), ..none() }).await, [a0]);
     assert_eq!(starts(HistoryFilter { limit: Some(1), ..none() }).await, std::slice::from_ref(&a20));

@@ -52,27 +52,33 @@ impl FromStr for Overwrite {
     }
 }
 
-/// Planned action for one tag at one target.
+/// Planned action for one tag at one target. In JSON, the action has the name of the outcome that it would have.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
+#[serde(tag = "outcome")]
 pub enum Action {
     /// Copies the manifest with everything that it refers to, and writes the tag. The target does not have the tag.
+    #[serde(rename = "copied")]
     Copy,
     /// Does nothing: the target has the tag with this digest.
+    #[serde(rename = "unchanged")]
     Unchanged,
     /// Moves the tag, which has another digest at the target.
+    #[serde(rename = "replaced")]
     Replace {
         /// The present digest of the tag at the target.
         previous: Digest,
     },
     /// Writes the additional tag `under` with the present digest, then moves the tag.
+    #[serde(rename = "replaced")]
     ReplaceKeeping {
         /// The present digest of the tag at the target.
         previous: Digest,
         /// The additional tag that keeps the previous digest.
+        #[serde(rename = "kept_as")]
         under: Tag,
     },
     /// Does not move the tag, because a rule forbids the move.
+    #[serde(rename = "blocked")]
     Block {
         /// The reason, as a message for the user.
         reason: String,

@@ -5,14 +5,18 @@ mod conflicts;
 mod diff;
 mod foreign_layers;
 mod pattern;
+mod repository_pattern;
 mod reserved;
 mod select;
+mod tag_names;
 mod version;
 
 pub use conflicts::{Claim, find_conflicts};
 pub use diff::{Action, Overwrite, OverwriteError, decide, diff};
 pub use foreign_layers::{ForeignLayers, ForeignLayersError};
 pub use pattern::{Pattern, PatternError};
+pub use repository_pattern::{RepositoryPattern, RepositoryPatternError, RepositorySelection};
 pub use reserved::ReservedForm;
 pub use select::{Selected, Selection, Shortfall, Verdict};
+pub use tag_names::{TagNameError, TagNames, TagTemplate, TagTemplateError};
 pub use version::{VersionRange, VersionRangeError};

@@ -93,10 +93,17 @@ impl Pattern {
     /// no tag: such a pattern selects content.
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
+        self.matches_name(tag.as_str())
+    }
+
+    /// Returns true if the pattern matches the whole name, as [`Pattern::matches`] does for a tag. The command line
+    /// selects entries by their names with this function.
+    #[must_use]
+    pub fn matches_name(&self, name: &str) -> bool {
         match &self.kind {
-            PatternKind::Literal(literal) => literal == tag,
-            PatternKind::Glob(glob) => glob.is_match(tag.as_str()),
-            PatternKind::Regex(regex) => regex.is_match(tag.as_str()),
+            PatternKind::Literal(literal) => literal.as_str() == name,
+            PatternKind::Glob(glob) => glob.is_match(name),
+            PatternKind::Regex(regex) => regex.is_match(name),
             PatternKind::Digest(_) | PatternKind::Pin(..) => false,
         }
     }
@@ -161,7 +168,8 @@ impl FromStr for Pattern {
         let kind = if text.is_empty() {
             return Err(PatternError::Empty);
         } else if let Some(expression) = text.strip_prefix("re:") {
-            PatternKind::Regex(compile_anchored(text, expression)?)
+            let invalid = |reason| PatternError::Regex { pattern: text.to_owned(), reason };
+            PatternKind::Regex(compile_anchored(expression).map_err(invalid)?)
         } else if let Some(digest) = text.strip_prefix('@') {
             let digest = digest.parse();
             PatternKind::Digest(digest.map_err(|source| PatternError::Digest { pattern: text.to_owned(), source })?)
@@ -176,12 +184,12 @@ impl FromStr for Pattern {
     }
 }
 
-/// Compiles a regular expression that matches whole tags only. The expression is first compiled alone, and then in a
-/// group between anchors. Without the first step, `v1)|(?:.*` would close that group and match without the anchors.
-fn compile_anchored(pattern: &str, expression: &str) -> Result<Regex, PatternError> {
-    let invalid = |error: regex::Error| PatternError::Regex { pattern: pattern.to_owned(), reason: reason(&error) };
-    Regex::new(expression).map_err(invalid)?;
-    Regex::new(&format!("^(?:{expression})$")).map_err(invalid)
+/// Compiles a regular expression that matches only whole texts. The expression is first compiled alone, and then in a
+/// group between anchors. Without the first step, `v1)|(?:.*` would close that group and match without the anchors. The
+/// error is the reason.
+pub(super) fn compile_anchored(expression: &str) -> Result<Regex, String> {
+    Regex::new(expression).map_err(|error| reason(&error))?;
+    Regex::new(&format!("^(?:{expression})$")).map_err(|error| reason(&error))
 }
 
 /// Returns the reason why an expression does not compile: the last line of the `regex` crate's error.

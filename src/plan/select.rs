@@ -88,8 +88,10 @@ pub struct Verdict {
     /// The tag.
     pub tag: Tag,
     /// True if the tag is selected.
+    #[serde(rename = "selected")]
     pub chosen: bool,
     /// The reason, as printed after "in:" or "out:".
+    #[serde(rename = "reason")]
     pub why: Cow<'static, str>,
 }
 

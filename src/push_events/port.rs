@@ -156,7 +156,7 @@ impl Port {
         let (mut entries, mut matched) = (Vec::new(), HashSet::new());
         let pushed = Pushed::new(&events.pushes);
         for entry in &config.entries {
-            let pushes = pushed.matching(&entry.source);
+            let pushes = pushed.matching(&entry.source, &entry.repositories);
             if pushes.is_empty() {
                 continue;
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Endpoint;
 use crate::oci::{RegistryHost, RepositoryName, Tag};
+use crate::plan::RepositorySelection;
 
 /// Tag that a sender reports as pushed to a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,6 +18,16 @@ pub struct Push {
 }
 
 impl Push {
+    /// Returns true if the selection of a tree contains the pushed repository.
+    fn is_selected(&self, source: &Endpoint, repositories: &RepositorySelection) -> bool {
+        let name = self.repository.as_str();
+        let below = match source {
+            Endpoint::Tree { prefix: Some(prefix), .. } => name.get(prefix.as_str().len() + 1..).unwrap_or_default(),
+            _ => name,
+        };
+        repositories.takes(below)
+    }
+
     /// Returns true if `source` is the pushed repository, or a tree that contains it.
     #[must_use]
     pub fn concerns(&self, source: &Endpoint) -> bool {
@@ -47,12 +58,14 @@ impl<'a> Pushed<'a> {
         Self(repositories)
     }
 
-    /// Returns the pushes to repositories of this source.
-    pub(super) fn matching(&self, source: &Endpoint) -> Vec<&'a Push> {
+    /// Returns the pushes to repositories that an entry reads.
+    pub(super) fn matching(&self, source: &Endpoint, repositories: &RepositorySelection) -> Vec<&'a Push> {
         if let (Some(host), Endpoint::Repository(repository)) = (source.host(), source) {
             return self.0.get(&(host, &repository.name)).cloned().unwrap_or_default();
         }
-        let matching = self.0.values().filter(|pushes| pushes.first().is_some_and(|push| push.concerns(source)));
+        let matching = self.0.values().filter(|pushes| {
+            pushes.first().is_some_and(|push| push.concerns(source) && push.is_selected(source, repositories))
+        });
         matching.flatten().copied().collect()
     }
 }
@@ -71,15 +84,16 @@ mod tests {
         let other = Push { tag: "v2".parse().unwrap(), ..push.clone() };
         let both = [push.clone(), other.clone()];
         let concerned = |source: &str| push.concerns(&source.parse().unwrap());
+        let every = RepositorySelection::default();
         for source in ["docker.io/team/app", "index.docker.io/team/app", "docker.io/team/**", "docker.io/**"] {
             assert!(concerned(source), "{source}");
-            assert_eq!(Pushed::new(&both).matching(&source.parse().unwrap()), [&push, &other], "{source}");
+            assert_eq!(Pushed::new(&both).matching(&source.parse().unwrap(), &every), [&push, &other], "{source}");
         }
         for source in
             ["docker.io/team/apps", "ghcr.io/team/app", "docker.io/tea/**", "ghcr.io/**", "oci-layout:team/app"]
         {
             assert!(!concerned(source), "{source}");
-            assert_eq!(Pushed::new(&both).matching(&source.parse().unwrap()), [&push; 0], "{source}");
+            assert_eq!(Pushed::new(&both).matching(&source.parse().unwrap(), &every), [&push; 0], "{source}");
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Prometheus metrics of the daemon. The daemon's loop owns and updates them; nothing is global.
 //!
 //! Names begin with `transship_`, units are seconds and bytes. No label ever contains a tag or a digest: the
-//! configuration bounds the number of series.
+//! configuration bounds the number of series. An entry has at most eight series; counts by outcome are sums over all
+//! entries.
 
 mod labels;
 mod registration;
+mod text_format;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -18,10 +20,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use self::labels::{BytesLabels, DeliveryLabel, EntryLabel, OutcomeLabels, QuotaLabels, RegistryLabel, RequestLabels};
+use self::labels::{BytesLabels, DeliveryLabel, EntryLabel, OutcomeLabel, QuotaLabels, RegistryLabel, RequestLabels};
 pub use self::labels::{Delivery, Direction};
+pub use self::text_format::TextFormat;
 use super::{PushEventCounts, Quota};
-use crate::journal::TagCounts;
+use crate::journal::{Outcome, TagCounts};
 
 /// Upper bounds of the buckets for run durations, in seconds. The smallest bucket is for runs that find no change, the
 /// largest for runs of up to two hours.
@@ -30,11 +33,18 @@ const DURATIONS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1200
 /// Gauge of a time, in seconds since 1970.
 type Timestamp = Gauge<f64, AtomicU64>;
 
+/// Counter of seconds.
+type Seconds = Counter<f64, AtomicU64>;
+
+/// Outcomes of runs. Their counters start at zero, so that a query of an increase includes the first run.
+const OUTCOMES: [Outcome; 5] =
+    [Outcome::Succeeded, Outcome::Failed, Outcome::Deferred, Outcome::Interrupted, Outcome::TimedOut];
+
 /// Facts about an ended run that the metrics record.
 #[derive(Debug, Clone, Copy)]
-pub struct EndedRun<'a> {
-    /// The outcome, in the word that the journal uses.
-    pub outcome: &'a str,
+pub struct EndedRun {
+    /// The outcome.
+    pub outcome: Outcome,
     /// True for a success, false for a failure; `None` for a run that is neither.
     pub success: Option<bool>,
     /// The end of the run.
@@ -51,16 +61,19 @@ pub struct Metrics {
     registry: Registry,
     reload_successful: Gauge,
     reload_success_timestamp: Timestamp,
-    runs: Family<OutcomeLabels, Counter>,
-    run_duration: Family<EntryLabel, Histogram>,
+    runs: Family<OutcomeLabel, Counter>,
+    run_duration: Histogram,
+    tags: Family<OutcomeLabel, Counter>,
+    entry_runs: Family<EntryLabel, Counter>,
+    entry_run_duration: Family<EntryLabel, Seconds>,
+    entry_changed_tags: Family<EntryLabel, Counter>,
     last_success: Family<EntryLabel, Timestamp>,
     last_failure: Family<EntryLabel, Timestamp>,
     next_firing: Family<EntryLabel, Timestamp>,
     paused: Family<EntryLabel, Gauge>,
-    tags: Family<OutcomeLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     bytes: Family<BytesLabels, Counter>,
-    throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
+    throttled: Family<RegistryLabel, Seconds>,
     quota_limit: Family<QuotaLabels, Gauge>,
     quota_remaining: Family<QuotaLabels, Gauge>,
     quota_reserved: Family<QuotaLabels, Gauge>,
@@ -74,18 +87,14 @@ pub struct Metrics {
     journal_writable: Gauge,
     notifications: Family<DeliveryLabel, Counter>,
     notifications_pending: Gauge,
-    /// The outcomes for which an entry has series, by entry. They are needed to remove the series together with the
-    /// entry.
-    outcomes: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// The entries that have series. They are needed to remove the series together with the entry.
+    entries: Mutex<BTreeSet<String>>,
     /// The method and status of each series of requests, by registry. They are needed to remove the series together
     /// with the registry.
     requested: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 
 impl Metrics {
-    /// The content type of [`Metrics::encode`].
-    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
     /// Creates the metrics of a daemon of this version that started at `started`.
     #[must_use]
     pub fn new(version: &str, started: DateTime<Utc>) -> Self {
@@ -94,12 +103,15 @@ impl Metrics {
             reload_successful: Gauge::default(),
             reload_success_timestamp: Timestamp::default(),
             runs: Family::default(),
-            run_duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            run_duration: Histogram::new(DURATIONS),
+            tags: Family::default(),
+            entry_runs: Family::default(),
+            entry_run_duration: Family::default(),
+            entry_changed_tags: Family::default(),
             last_success: Family::default(),
             last_failure: Family::default(),
             next_firing: Family::default(),
             paused: Family::default(),
-            tags: Family::default(),
             requests: Family::default(),
             bytes: Family::default(),
             throttled: Family::default(),
@@ -116,9 +128,15 @@ impl Metrics {
             journal_writable: Gauge::default(),
             notifications: Family::default(),
             notifications_pending: Gauge::default(),
-            outcomes: Mutex::default(),
+            entries: Mutex::default(),
             requested: Mutex::default(),
         };
+        for outcome in OUTCOMES {
+            metrics.runs.get_or_create(&OutcomeLabel::new(outcome.word())).inc_by(0);
+        }
+        for (outcome, _) in TagCounts::default().named() {
+            metrics.tags.get_or_create(&OutcomeLabel::new(outcome)).inc_by(0);
+        }
         metrics.register(version, started)
     }
 
@@ -128,13 +146,15 @@ impl Metrics {
         self.reload_successful.set(1);
         self.reload_success_timestamp.set(seconds(at));
         let entries: BTreeSet<&str> = entries.into_iter().collect();
-        for removed in self.tracked_entries().iter().filter(|tracked| !entries.contains(tracked.as_str())) {
+        let tracked = std::mem::take(&mut *self.entries.lock());
+        for removed in tracked.iter().filter(|tracked| !entries.contains(tracked.as_str())) {
             self.remove_series_of(removed);
         }
         for entry in entries {
-            for (outcome, _) in TagCounts::default().named() {
-                self.tags.get_or_create(&self.outcome_labels(entry, outcome)).inc_by(0);
-            }
+            let label = self.track_entry(entry);
+            self.entry_runs.get_or_create(&label).inc_by(0);
+            self.entry_run_duration.get_or_create(&label).inc_by(0.0);
+            self.entry_changed_tags.get_or_create(&label).inc_by(0);
         }
     }
 
@@ -145,46 +165,46 @@ impl Metrics {
 
     /// Sets the time of the next automatic run of an entry; `None` if no automatic run is planned.
     pub fn set_next_run(&self, entry: &str, at: Option<DateTime<Utc>>) {
-        let label = EntryLabel { entry: entry.to_owned() };
         match at {
             Some(at) => {
-                self.track_entry(entry);
-                self.next_firing.get_or_create(&label).set(seconds(at));
+                self.next_firing.get_or_create(&self.track_entry(entry)).set(seconds(at));
             }
             None => {
-                self.next_firing.remove(&label);
+                self.next_firing.remove(&EntryLabel { entry: entry.to_owned() });
             }
         }
     }
 
     /// Sets the pause state of an entry.
     pub fn set_paused(&self, entry: &str, paused: bool) {
-        self.track_entry(entry);
-        self.paused.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(paused.into());
+        self.paused.get_or_create(&self.track_entry(entry)).set(paused.into());
     }
 
     /// Sets the ends of the last successful and of the last failed run of an entry, from before the start of this
     /// daemon.
     pub fn set_last_ends(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
-        self.track_entry(entry);
+        let label = self.track_entry(entry);
         for (family, at) in [(&self.last_success, success), (&self.last_failure, failure)] {
             if let Some(at) = at {
-                family.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(seconds(at));
+                family.get_or_create(&label).set(seconds(at));
             }
         }
     }
 
     /// Records an ended run of an entry.
-    pub fn record_run(&self, entry: &str, run: &EndedRun<'_>) {
-        let label = EntryLabel { entry: entry.to_owned() };
-        self.runs.get_or_create(&self.outcome_labels(entry, run.outcome)).inc();
-        self.run_duration.get_or_create(&label).observe(run.duration.as_secs_f64());
+    pub fn record_run(&self, entry: &str, run: &EndedRun) {
+        let (label, duration) = (self.track_entry(entry), run.duration.as_secs_f64());
+        self.runs.get_or_create(&OutcomeLabel::new(run.outcome.word())).inc();
+        self.run_duration.observe(duration);
+        self.entry_runs.get_or_create(&label).inc();
+        self.entry_run_duration.get_or_create(&label).inc_by(duration);
+        self.entry_changed_tags.get_or_create(&label).inc_by(run.counts.changed());
         let last = run.success.map(|success| if success { &self.last_success } else { &self.last_failure });
         if let Some(last) = last {
             last.get_or_create(&label).set(seconds(run.ended));
         }
         for (outcome, count) in run.counts.named() {
-            self.tags.get_or_create(&self.outcome_labels(entry, outcome)).inc_by(count);
+            self.tags.get_or_create(&OutcomeLabel::new(outcome)).inc_by(count);
         }
     }
 
@@ -258,8 +278,7 @@ impl Metrics {
 
     /// Sets the number of consecutive failed runs of an entry.
     pub fn set_consecutive_failures(&self, entry: &str, failures: u32) {
-        self.track_entry(entry);
-        self.entry_failures.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(failures.into());
+        self.entry_failures.get_or_create(&self.track_entry(entry)).set(failures.into());
     }
 
     /// Sets the size of the journal in bytes, if the size is known, and whether the journal is writable.
@@ -297,30 +316,26 @@ impl Metrics {
         text
     }
 
-    fn outcome_labels(&self, entry: &str, outcome: &str) -> OutcomeLabels {
-        let mut outcomes = self.outcomes.lock();
-        outcomes.entry(entry.to_owned()).or_default().insert(outcome.to_owned());
-        OutcomeLabels { entry: entry.to_owned(), outcome: outcome.to_owned() }
+    /// Returns all metrics in this format.
+    #[must_use]
+    pub fn encode_as(&self, format: TextFormat) -> String {
+        match format {
+            TextFormat::Prometheus => text_format::convert_to_prometheus(&self.encode()),
+            TextFormat::OpenMetrics => self.encode(),
+        }
     }
 
-    /// Remembers that an entry has series.
-    fn track_entry(&self, entry: &str) {
-        self.outcomes.lock().entry(entry.to_owned()).or_default();
-    }
-
-    fn tracked_entries(&self) -> Vec<String> {
-        self.outcomes.lock().keys().cloned().collect()
+    /// Remembers that an entry has series, and returns its label.
+    fn track_entry(&self, entry: &str) -> EntryLabel {
+        self.entries.lock().insert(entry.to_owned());
+        EntryLabel { entry: entry.to_owned() }
     }
 
     fn remove_series_of(&self, entry: &str) {
-        let outcomes = self.outcomes.lock().remove(entry).unwrap_or_default();
-        for outcome in outcomes {
-            let labels = OutcomeLabels { entry: entry.to_owned(), outcome };
-            self.runs.remove(&labels);
-            self.tags.remove(&labels);
-        }
         let label = EntryLabel { entry: entry.to_owned() };
-        self.run_duration.remove(&label);
+        self.entry_runs.remove(&label);
+        self.entry_run_duration.remove(&label);
+        self.entry_changed_tags.remove(&label);
         self.entry_failures.remove(&label);
         self.paused.remove(&label);
         for family in [&self.last_success, &self.last_failure, &self.next_firing] {
@@ -353,7 +368,7 @@ pub(super) mod tests {
         let duration = Duration::from_millis(700);
         metrics.record_run(
             "api",
-            &EndedRun { outcome: "succeeded", success: Some(true), ended: second(10), duration, counts },
+            &EndedRun { outcome: Outcome::Succeeded, success: Some(true), ended: second(10), duration, counts },
         );
         metrics
     }
@@ -373,7 +388,7 @@ pub(super) mod tests {
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
         metrics.record_run(
             "api",
-            &EndedRun { outcome: "failed", success: Some(false), ended: second(20), duration, counts },
+            &EndedRun { outcome: Outcome::Failed, success: Some(false), ended: second(20), duration, counts },
         );
         metrics.add_requests("docker.io", "GET", Some(429), 2);
         metrics.add_requests("docker.io", "HEAD", None, 1);
@@ -405,15 +420,20 @@ pub(super) mod tests {
             "transship_start_time_seconds 1800000000.0",
             "transship_configuration_last_reload_successful 1",
             "transship_configuration_last_reload_success_timestamp_seconds 1800000001.0",
-            r#"transship_entry_runs_total{entry="api",outcome="succeeded"} 1"#,
-            r#"transship_entry_runs_total{entry="api",outcome="failed"} 1"#,
-            r#"transship_entry_run_duration_seconds_bucket{le="1.0",entry="api"} 1"#,
-            r#"transship_entry_run_duration_seconds_count{entry="api"} 2"#,
+            r#"transship_runs_total{outcome="succeeded"} 1"#,
+            r#"transship_runs_total{outcome="failed"} 1"#,
+            r#"transship_runs_total{outcome="timed_out"} 0"#,
+            r#"transship_run_duration_seconds_bucket{le="1.0"} 1"#,
+            "transship_run_duration_seconds_count 2",
+            r#"transship_tags_total{outcome="copied"} 2"#,
+            r#"transship_tags_total{outcome="failed"} 0"#,
+            r#"transship_entry_runs_total{entry="api"} 2"#,
+            r#"transship_entry_runs_total{entry="team"} 0"#,
+            r#"transship_entry_run_duration_seconds_total{entry="api"} 2.7"#,
+            r#"transship_entry_changed_tags_total{entry="api"} 2"#,
             r#"transship_entry_last_success_timestamp_seconds{entry="api"} 1800000010.0"#,
             r#"transship_entry_last_failure_timestamp_seconds{entry="api"} 1800000020.0"#,
             r#"transship_entry_next_firing_timestamp_seconds{entry="api"} 1800000600.0"#,
-            r#"transship_entry_tags_total{entry="api",outcome="copied"} 2"#,
-            r#"transship_entry_tags_total{entry="team",outcome="failed"} 0"#,
             r#"transship_registry_requests_total{registry="docker.io",method="GET",status="429"} 2"#,
             r#"transship_registry_requests_total{registry="docker.io",method="HEAD",status="none"} 1"#,
             r#"transship_registry_throttled_seconds_total{registry="docker.io"} 1.5"#,
@@ -464,6 +484,30 @@ pub(super) mod tests {
         assert!(text.contains("last_success_timestamp_seconds{entry=\"api\"} 1799999980.0\n"), "{text}");
         assert!(text.contains("last_failure_timestamp_seconds{entry=\"api\"} 1799999990.0\n"), "{text}");
         assert!(!text.contains("timestamp_seconds{entry=\"team\"}"), "{text}");
+    }
+
+    #[test]
+    fn three_hundred_entries_have_eight_series_each() {
+        let metrics = Metrics::new("1.2.3", second(0));
+        let names: Vec<String> = (0..300).map(|number| format!("entry-{number}")).collect();
+        metrics.record_configuration(second(1), names.iter().map(String::as_str));
+        let duration = Duration::from_secs(1);
+        for entry in &names {
+            metrics.set_next_run(entry, Some(second(600)));
+            metrics.set_paused(entry, false);
+            metrics.set_consecutive_failures(entry, 0);
+            for (outcome, success) in OUTCOMES.map(|outcome| (outcome, Some(outcome == Outcome::Succeeded))).into_iter()
+            {
+                let counts = TagCounts { copied: 1, failed: 1, held: 1, conflict: 1, ..TagCounts::default() };
+                metrics.record_run(entry, &EndedRun { outcome, success, ended: second(10), duration, counts });
+            }
+        }
+        for format in [TextFormat::Prometheus, TextFormat::OpenMetrics] {
+            let text = metrics.encode_as(format);
+            assert_eq!(text.lines().filter(|line| line.contains("entry=\"entry-7\"")).count(), 8, "{text}");
+            let lines = text.lines().count();
+            assert!((2_400..2_550).contains(&lines), "{format:?}: {lines} lines");
+        }
     }
 
     #[test]

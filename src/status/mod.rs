@@ -16,7 +16,7 @@ mod snapshot;
 
 pub use admission::HEALTH_CHECKS;
 pub use history::{History, HistoryResult};
-pub use metrics::{Delivery, Direction, EndedRun, Metrics};
+pub use metrics::{Delivery, Direction, EndedRun, Metrics, TextFormat};
 pub use push_events::{PushEventCounts, PushEventResult};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use snapshot::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::admission::{Admission, admit};
 use super::history::{History, LimitedHistory};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, TextFormat};
 use super::page;
 use super::snapshot::Snapshot;
 use crate::config::Config;
@@ -146,8 +146,12 @@ async fn status(State(port): State<Port>) -> Response {
     Json(&*port.snapshot()).into_response()
 }
 
-async fn metrics(State(port): State<Port>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], port.metrics.encode())
+async fn metrics(State(port): State<Port>, headers: HeaderMap) -> impl IntoResponse {
+    // A header that is not text has no effect.
+    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = TextFormat::negotiate(&accept.join(","));
+    let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];
+    (headers, port.metrics.encode_as(format))
 }
 
 async fn unknown(uri: Uri) -> (StatusCode, String) {
@@ -251,6 +255,37 @@ mod tests {
         let refused = (405, "the status port is read-only: use GET\n".into());
         assert_eq!(request(working(), second(1), "POST", "/status").await, refused);
         assert_eq!(request(working(), second(1), "HEAD", "/healthz").await, (200, String::new()));
+    }
+
+    #[tokio::test]
+    async fn metrics_route_answers_in_the_accepted_format() {
+        let (_sender, receiver) = watch::channel(Arc::new(working()));
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("http://{}/metrics", listener.address().unwrap());
+        let metrics = Arc::new(Metrics::new("1.2.3", second(0)));
+        let port = Port::new(receiver, metrics, Arc::new(|| second(1)), open_configuration());
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(serve_routes(listener, port.router(), &[], shutdown.clone()));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (prometheus, open_metrics) = ("text/plain; version=0.0.4;", "application/openmetrics-text; version=1.0.0;");
+        for (accept, expected) in [
+            (&[][..], prometheus),
+            (&["*/*"], prometheus),
+            (&["text/plain;version=0.0.4"], prometheus),
+            (&["application/openmetrics-text;version=1.0.0,text/plain;q=0.5"], open_metrics),
+            (&["text/plain;q=0.5", "application/openmetrics-text"], open_metrics),
+        ] {
+            let request = accept.iter().fold(client.get(&url), |request, range| request.header("accept", *range));
+            let response = request.send().await.unwrap();
+            let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+            assert!(content_type.starts_with(expected), "{accept:?}: {content_type}");
+            assert_eq!(response.headers()["vary"], "accept");
+            let text = response.text().await.unwrap();
+            assert_eq!(text.ends_with("# EOF\n"), expected == open_metrics, "{accept:?}: {text}");
+            assert_eq!(text.contains("# TYPE transship_build info\n"), expected == open_metrics, "{accept:?}: {text}");
+        }
+        shutdown.cancel();
+        task.await.unwrap();
     }
 
     #[tokio::test]

@@ -8,18 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Warning;
 use crate::journal::TagCounts;
+use crate::json_form;
 use crate::oci::Digest;
 
 /// State of the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// The version of this format: 2. The version increases when a field is renamed, removed or gets another meaning.
+    /// The version of this format: 3. The version increases when a field is renamed, removed or gets another meaning.
     pub version: u32,
     /// The version of the program.
     #[serde(default)]
     pub program: String,
     /// The time at which the daemon started.
+    #[serde(serialize_with = "json_form::instant")]
     pub started: DateTime<Utc>,
     /// The configuration in force.
     pub configuration: ConfigurationState,
@@ -53,6 +55,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub clock_set_back: Option<ClockSetback>,
     /// The time of the last iteration of the daemon's loop.
+    #[serde(serialize_with = "json_form::instant")]
     pub loop_iterated_at: DateTime<Utc>,
     /// True while the daemon works. False while the daemon starts and while it shuts down.
     pub ready: bool,
@@ -65,6 +68,7 @@ pub struct ConfigurationState {
     /// The path of the configuration file.
     pub path: String,
     /// The time at which the configuration in force was read; `None` before the first valid configuration.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub loaded_at: Option<DateTime<Utc>>,
     /// The reasons why the last edit was rejected, as a text for people; `None` if the edit was applied.
     pub problem: Option<String>,
@@ -73,6 +77,7 @@ pub struct ConfigurationState {
     pub first_problem: Option<String>,
     /// The time at which the last edit was rejected; `None` if the edit was applied.
     #[serde(default)]
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub refused_at: Option<DateTime<Utc>>,
 }
 
@@ -81,6 +86,7 @@ pub struct ConfigurationState {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EntryState {
     /// The name of the entry.
+    #[serde(rename = "entry")]
     pub name: String,
     /// The source, as in the configuration.
     pub source: String,
@@ -91,18 +97,22 @@ pub struct EntryState {
     /// The time zone of the schedule.
     pub timezone: String,
     /// The time of the next automatic run; `None` if the entry is paused or only runs manually.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub next_firing: Option<DateTime<Utc>>,
     /// The time at which the entry resumes with its deferred tags, which wait until their source may be read again;
     /// `None` if no tag is deferred.
     #[serde(default)]
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub deferred_until: Option<DateTime<Utc>>,
     /// The run in progress; `None` if the entry is not running.
     pub running: Option<RunningState>,
     /// The last run that ended.
     pub last_run: Option<LastRun>,
     /// The end of the last successful run.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub last_success: Option<DateTime<Utc>>,
     /// The end of the last run that failed or timed out.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub last_failure: Option<DateTime<Utc>>,
     /// The number of consecutive failed runs; 0 after a successful one.
     #[serde(default)]
@@ -110,10 +120,12 @@ pub struct EntryState {
     /// The time since which the entry is paused; `None` if the entry is not paused. A paused entry starts no run
     /// automatically.
     #[serde(default)]
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub paused_since: Option<DateTime<Utc>>,
     /// The time at which the pause ends automatically; `None` if the entry is not paused, or if a person has to resume
     /// the entry.
     #[serde(default)]
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub paused_until: Option<DateTime<Utc>>,
 }
 
@@ -122,6 +134,7 @@ pub struct EntryState {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunningState {
     /// The start of the run.
+    #[serde(serialize_with = "json_form::instant")]
     pub since: DateTime<Utc>,
     /// The trigger of the run: `schedule`, `start`, `continued`, `manual`, `requested`, `push_event`.
     pub trigger: String,
@@ -144,6 +157,7 @@ pub struct WaitingState {
     /// The name of the entry.
     pub entry: String,
     /// The time since which the entry waits.
+    #[serde(serialize_with = "json_form::instant")]
     pub since: DateTime<Utc>,
     /// The trigger of the run: `schedule`, `start`, `continued`, `requested`, `push_event`.
     pub trigger: String,
@@ -159,15 +173,19 @@ pub struct LastRun {
     pub outcome: String,
     /// The start of the run.
     #[serde(default)]
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub started: Option<DateTime<Utc>>,
     /// The end of the run.
+    #[serde(serialize_with = "json_form::instant")]
     pub ended: DateTime<Utc>,
     /// The number of tags by outcome. A tag with several targets counts once for each.
     pub counts: TagCounts,
     /// Bytes of blobs and manifests sent by the run.
     #[serde(default, rename = "bytes")]
     pub bytes_sent: u64,
-    /// The first error of the run. Without an error, the reason why tags are deferred; `None` if there is neither.
+    /// The first error of the run. Without an error, the reason why tags are deferred. Empty if there is neither.
+    #[serde(rename = "problems", default, with = "json_form::one_as_list")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub error: Option<String>,
 }
 
@@ -182,8 +200,11 @@ pub struct FailedRun {
     /// The outcome: `failed` or `timed_out`.
     pub outcome: String,
     /// The end of the run.
+    #[serde(serialize_with = "json_form::instant")]
     pub ended: DateTime<Utc>,
-    /// The first error.
+    /// The first error; empty if it was not recorded.
+    #[serde(rename = "problems", default, with = "json_form::one_as_list")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub error: Option<String>,
 }
 
@@ -205,6 +226,7 @@ pub struct TransferState {
     pub sent: u64,
     /// The start of the transfer; `None` if an older daemon does not report the start.
     #[serde(default)]
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub since: Option<DateTime<Utc>>,
     /// The transfer rate over the last seconds, in bytes per second; `None` in the first second.
     #[serde(default)]
@@ -226,6 +248,7 @@ pub struct RegistryState {
     pub limits: LimitsState,
     /// The time until which no request is sent to the registry, because the registry requested a wait (`Retry-After`);
     /// `None` if requests are allowed.
+    #[serde(serialize_with = "json_form::optional_instant")]
     pub paused_until: Option<DateTime<Utc>>,
     /// The total time that requests waited for limits and for `Retry-After` since the daemon started.
     pub throttled_seconds: f64,
@@ -283,6 +306,7 @@ pub struct Quota {
     /// The number of remaining reads that are reserved for other clients (`limits.reserve_pulls`).
     pub reserved: u64,
     /// The time at which the registry reported these numbers.
+    #[serde(serialize_with = "json_form::instant")]
     pub reported: DateTime<Utc>,
 }
 
@@ -307,6 +331,7 @@ pub struct JournalState {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClockSetback {
     /// The time at which the daemon detected the setback, by the clock after the setback.
+    #[serde(serialize_with = "json_form::instant")]
     pub noticed: DateTime<Utc>,
     /// The number of seconds by which the clock was set back: the difference to the latest time that the clock or the
     /// journal had shown before.
@@ -315,7 +340,7 @@ pub struct ClockSetback {
 
 impl Snapshot {
     /// The version of the format that this program writes.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// Returns the state of a daemon that has just started.
     #[must_use]
@@ -471,7 +496,7 @@ pub(super) mod tests {
     fn snapshot_survives_a_round_trip_through_json() {
         let json = serde_json::to_string(&working()).unwrap();
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), working());
-        assert!(json.starts_with(r#"{"version":2,"#), "{json}");
+        assert!(json.starts_with(r#"{"version":3,"#), "{json}");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Command `transship check`: reads the configuration, offline, and reports all problems in it at once.
 
+use std::path::PathBuf;
+
+use clap::ValueHint;
 use serde::Serialize;
 
 use crate::cli::context::configuration;
@@ -11,6 +14,9 @@ use crate::config::{Config, Problems, Warning};
 /// Arguments of `transship check`.
 #[derive(Debug, clap::Args)]
 pub struct Check {
+    /// Configuration file [default: the file that --config names, or its default]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -31,15 +37,17 @@ struct Report<'a> {
 /// Problem of the configuration. Line and column are 0 if the problem concerns the file as a whole.
 #[derive(Debug, Serialize)]
 struct ProblemLine<'a> {
+    /// File that contains the problem: the configuration, or a file that it includes.
+    file: &'a str,
     line: usize,
     column: usize,
-    message: &'a str,
-    hint: Option<&'a str>,
+    text: &'a str,
+    remedy: Option<&'a str>,
 }
 
 impl Check {
     pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let path = configuration::find(&context.global)?;
+        let path = self.file.clone().map_or_else(|| configuration::find(&context.global), Ok)?;
         let file = path.display().to_string();
         self.print_result(&file, configuration::read(&path), &mut context.output)
     }
@@ -77,10 +85,11 @@ impl<'a> Report<'a> {
             Ok(config) => report.entries = config.entries.iter().map(|entry| entry.name.as_str()).collect(),
             Err(problems) => {
                 let lines = problems.as_slice().iter().map(|problem| ProblemLine {
+                    file: &problem.file,
                     line: problem.line,
                     column: problem.column,
-                    message: &problem.message,
-                    hint: problem.hint.as_deref(),
+                    text: &problem.message,
+                    remedy: problem.hint.as_deref(),
                 });
                 report.problems = lines.collect();
                 report.more_problems = problems.more();
@@ -98,7 +107,7 @@ mod tests {
     fn checked(json: bool, text: &str) -> (Result<Exit, (Exit, String)>, String) {
         let buffer = OutputBuffer::default();
         let read = crate::config::parse("sync.yaml", text, &|_| Some("/tmp".into()));
-        let exit = Check { json }.print_result("sync.yaml", read, &mut buffer.output());
+        let exit = Check { file: None, json }.print_result("sync.yaml", read, &mut buffer.output());
         (exit.map_err(|failure| (failure.exit(), failure.to_string())), buffer.text())
     }
 
@@ -134,7 +143,8 @@ mod tests {
         let (exit, printed) = checked(true, BAD);
         assert_eq!(exit, Ok(Exit::Usage));
         let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
-        assert_eq!(json["problems"][0]["line"], 3);
+        assert_eq!((&json["problems"][0]["line"], &json["problems"][0]["file"]), (&3.into(), &"sync.yaml".into()));
+        assert!(json["problems"][0]["text"].is_string() && json["problems"][0]["remedy"].is_string(), "{json}");
         let (exit, printed) = checked(true, GOOD);
         assert_eq!(exit, Ok(Exit::Ok));
         let json: serde_json::Value = serde_json::from_str(&printed).unwrap();

@@ -16,7 +16,7 @@ use crate::config::{Entry, EntryCredentials, EntryName};
 use crate::copy::Copier;
 use crate::journal::{COPY, Journal, JournalError, Trigger};
 use crate::oci::{ManifestRef, Platform, Tag};
-use crate::plan::{ForeignLayers, Overwrite, Selection};
+use crate::plan::{ForeignLayers, Overwrite, RepositorySelection, Selection, TagNames};
 use crate::schedule::Schedule;
 use crate::sync::{Engine, RunReport, RunRequest, SingleCopy};
 
@@ -71,7 +71,8 @@ impl Copy {
         if self.json {
             context.output.json(&report)?;
         } else {
-            summary::print(&report, &mut context.output)?;
+            let named = RunReport { entry: self.source.to_string(), ..report.clone() };
+            summary::print(&named, &mut context.output)?;
         }
         Ok(summary::exit(&[report]))
     }
@@ -85,8 +86,7 @@ impl Copy {
             Some(single) => vec![runner::copy(engine, request, single, context).await],
             None => runner::run_all(engine, &[request], 1, context).await,
         };
-        let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?;
-        Ok(RunReport { entry: self.source.to_string(), ..report })
+        Ok(reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?)
     }
 
     fn entry(&self) -> Entry {
@@ -95,7 +95,9 @@ impl Copy {
             source: self.source.repository.endpoint(),
             targets: vec![self.target.repository.endpoint()],
             credentials: EntryCredentials::default(),
+            repositories: RepositorySelection::default(),
             selection: Selection::default(),
+            names: TagNames::default(),
             platforms: self.wanted_platforms(),
             referrers: !self.no_referrers,
             foreign_layers: if self.foreign_layers { ForeignLayers::Copy } else { ForeignLayers::Skip },

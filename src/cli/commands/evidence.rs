@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 
 use crate::cli::context::configuration;
 use crate::cli::context::filter::Filter;
@@ -14,6 +14,7 @@ use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::journal::{EvidenceFilter, EvidenceRecord, Journal};
+use crate::json_form;
 
 /// Arguments of `transship evidence`.
 #[derive(Debug, clap::Args)]
@@ -39,15 +40,16 @@ const COLUMNS: &str = "id,run,entry,source,source_reference,source_digest,target
 
 impl Evidence {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let journal = configuration::journal(&self.filter, &context.global)?;
+        let recorded = configuration::recorded_runs(self.filter.journal.as_deref(), &context.global)?;
+        let (journal, entries) = (&recorded.journal, recorded.select(&self.filter.entries).await?);
         let for_people = !self.json && !self.csv;
         let (now, window) = (Utc::now(), self.filter.window(for_people));
-        let filter = self.filter.evidence_filter(now, window);
+        let filter = self.filter.evidence_filter(entries, now, window);
         let mut in_doubt =
             if self.in_doubt || for_people { journal.evidence_in_doubt(&filter).await? } else { Vec::new() };
         let mut records = if self.in_doubt { std::mem::take(&mut in_doubt) } else { journal.evidence(&filter).await? };
         let more = window.truncate(&mut records);
-        warn_of_open_intents(&journal).await;
+        warn_of_open_intents(journal).await;
         match (self.json, self.csv) {
             (true, _) => context.output.json(&records)?,
             (_, true) => print_csv(&records, &mut context.output)?,
@@ -169,7 +171,6 @@ fn print_csv(records: &[EvidenceRecord], output: &mut Output) -> io::Result<()> 
 /// Returns a record as one line of CSV (RFC 4180).
 fn csv_row(record: &EvidenceRecord) -> String {
     let EvidenceRecord { id, run, entry, arrival, recovered } = record;
-    let moment = |at: chrono::DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
     let fields = [
         id.to_string(),
         run.to_string(),
@@ -188,10 +189,10 @@ fn csv_row(record: &EvidenceRecord) -> String {
         arrival.bytes.to_string(),
         arrival.source_identity.clone(),
         arrival.target_identity.clone(),
-        moment(arrival.started),
-        moment(arrival.ended),
+        json_form::format_instant(arrival.started),
+        json_form::format_instant(arrival.ended),
         arrival.previous.map(|previous| previous.to_string()).unwrap_or_default(),
-        recovered.map(moment).unwrap_or_default(),
+        recovered.map(json_form::format_instant).unwrap_or_default(),
         arrival.kind.word().to_owned(),
         arrival.listed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         arrival.left_behind.iter().map(describe).collect::<Vec<_>>().join("; "),

@@ -5,14 +5,15 @@ use std::io;
 
 use chrono::Utc;
 
-use crate::cli::context::configuration;
+use crate::cli::context::configuration::{self, RecordedRuns};
 use crate::cli::context::filter::Filter;
 use crate::cli::context::invocation::Context;
+use crate::cli::context::watch;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
-use crate::journal::{EvidenceFilter, Journal, RunId, RunRecord};
+use crate::journal::{EvidenceFilter, HistoryFilter, Journal, RunId, RunRecord};
 
 /// Arguments of `transship history`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,12 @@ pub struct History {
     /// Filter of the runs.
     #[command(flatten)]
     pub filter: Filter,
+    /// Show only runs that failed or timed out
+    #[arg(long)]
+    pub failed: bool,
+    /// Show the runs again every 2 seconds, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -27,19 +34,28 @@ pub struct History {
 
 impl History {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let journal = configuration::journal(&self.filter, &context.global)?;
+        let recorded = configuration::recorded_runs(self.filter.journal.as_deref(), &context.global)?;
+        if self.watch {
+            return watch::repeat(context, async |output| self.show(&recorded, output).await).await;
+        }
+        self.show(&recorded, &mut context.output).await
+    }
+
+    async fn show(&self, recorded: &RecordedRuns, output: &mut Output) -> Result<Exit, Failure> {
+        let (journal, entries) = (&recorded.journal, recorded.select(&self.filter.entries).await?);
         let (now, window) = (Utc::now(), self.filter.window(!self.json));
-        let mut runs = journal.history(&self.filter.history_filter(now, window)).await?;
-        if let Some(found) = self.runs_with_content(&journal).await? {
+        let filter = HistoryFilter { failed: self.failed, ..self.filter.history_filter(entries, now, window) };
+        let mut runs = journal.history(&filter).await?;
+        if let Some(found) = self.runs_with_content(journal).await? {
             runs.retain(|run| found.contains(&run.id));
         }
         let more = window.truncate(&mut runs);
         if self.json {
-            context.output.json(&runs)?;
+            output.json(&runs)?;
         } else {
-            print(&runs, &mut context.output)?;
+            print(&runs, output)?;
             if more {
-                context.output.line("earlier runs exist: show them with --limit, --until or --json")?;
+                output.line("earlier runs exist: show them with --limit, --until or --json")?;
             }
         }
         Ok(Exit::Ok)
@@ -101,7 +117,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::cli::output::writer::tests::OutputBuffer;
     use crate::copy::event::{Arrival, BlobCounts};
-    use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
     use crate::oci::{Digest, MediaType};
 
     fn time_at(seconds: i64) -> DateTime<Utc> {
@@ -171,7 +187,8 @@ pub(crate) mod tests {
         let runs_with_content = async |reference: Option<&str>, digest: Option<Digest>| {
             let filter =
                 Filter { reference: reference.map(str::to_owned), digest: digest.map(Into::into), ..Filter::default() };
-            let found = History { filter, json: false }.runs_with_content(&journal).await.unwrap();
+            let found =
+                History { filter, failed: false, watch: false, json: false }.runs_with_content(&journal).await.unwrap();
             found.map(|runs| runs.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(runs_with_content(None, None).await, None);

@@ -13,18 +13,21 @@ use crate::import::{Form, ImportError, Imported, Order, import};
 /// Arguments of `transship import-config`.
 #[derive(Debug, clap::Args)]
 pub struct ImportConfig {
-    /// Configuration of regsync, or the YAML of `skopeo sync`
+    /// Configuration of regsync, `skopeo sync`, image-syncer, dregsy or zot
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Program that the configuration belongs to [default: detected from its keys]
     #[arg(long, value_name = "PROGRAM", value_enum)]
     pub from: Option<From>,
-    /// Target registry, HOST or HOST/PREFIX, as on the command line of `skopeo sync`
+    /// Target registry, HOST or HOST/PREFIX: as on the command line of `skopeo sync`, or the address of zot itself
     #[arg(long, value_name = "PREFIX")]
     pub target: Option<String>,
     /// Append the whole name of the source to the target, as `skopeo sync --scoped` does
     #[arg(long)]
     pub scoped: bool,
+    /// File with the credentials: image-syncer's file of `--auth`, or zot's `credentialsFile`
+    #[arg(long, value_name = "FILE")]
+    pub auth: Option<PathBuf>,
     /// File to write, which must not exist yet [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -37,6 +40,12 @@ pub enum From {
     Regsync,
     /// `skopeo sync --src yaml`
     Skopeo,
+    /// Images of image-syncer, with or without authentication
+    ImageSyncer,
+    /// dregsy
+    Dregsy,
+    /// `sync` extension of zot
+    Zot,
 }
 
 impl ImportConfig {
@@ -44,8 +53,11 @@ impl ImportConfig {
         let form = self.from.map(|from| match from {
             From::Regsync => Form::Regsync,
             From::Skopeo => Form::Skopeo,
+            From::ImageSyncer => Form::ImageSyncer,
+            From::Dregsy => Form::Dregsy,
+            From::Zot => Form::Zot,
         });
-        let order = Order { form, target: self.target, scoped: self.scoped };
+        let order = Order { form, target: self.target, scoped: self.scoped, auth: self.auth };
         let imported = import(&self.file, &order).map_err(|error| match error {
             ImportError::Problems(problems) => Failure::usage(problems),
             other => Failure::usage(other),

@@ -1,31 +1,34 @@
-//! Command `transship limits [HOST…]`: prints the limits of each registry and their origin. The command sends no
+//! Command `transship limits [ENTRY|HOST…]`: prints the limits of each registry and their origin. The command sends no
 //! requests. Limits that registries report in their responses are therefore not shown, except for the remaining pulls,
 //! which the journal records.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
+use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::cli::context::configuration;
+use crate::cli::context::entry_pattern::EntryPattern;
 use crate::cli::context::invocation::Context;
+use crate::cli::context::registry_selection::RegistrySelection;
+use crate::cli::context::{completion, configuration};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
-use crate::config::{Config, Endpoint};
+use crate::config::Config;
 use crate::journal::{Journal, QuotaRecord};
+use crate::json_form;
 use crate::oci::RegistryHost;
-use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin};
+use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin, Rate, Window};
 
 /// Arguments of `transship limits`.
 #[derive(Debug, clap::Args)]
 pub struct Limits {
-    /// Show only these registries, which need not be in the configuration [default: all registries of the
-    /// configuration]
-    #[arg(value_name = "HOST")]
-    pub hosts: Vec<RegistryHost>,
+    /// Show only the registries of these entries ("app-*"), and these registries, which need not be in the
+    /// configuration [default: all registries of the configuration]
+    #[arg(value_name = "ENTRY|HOST", add = ArgValueCompleter::new(completion::entries_and_registries))]
+    pub selected: Vec<EntryPattern>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -34,16 +37,18 @@ pub struct Limits {
 /// Limit of a registry.
 struct LimitLine {
     limit: String,
-    /// Value of the limit. `None` means no limit.
+    /// Value of the limit for people. `None` means no limit.
     figure: Option<String>,
     from: String,
+    /// Value of the limit for programs. `null` means no limit.
+    value: Value,
 }
 
 /// Output of `--json` for one limit.
 #[derive(Serialize)]
 struct LimitJson<'a> {
-    figure: Option<&'a str>,
-    from: &'a str,
+    value: &'a Value,
+    origin: &'a str,
 }
 
 impl Limits {
@@ -54,20 +59,23 @@ impl Limits {
     }
 
     fn print(&self, config: &Config, quotas: &[QuotaRecord], output: &mut Output) -> Result<Exit, Failure> {
-        let hosts = if self.hosts.is_empty() { configured_hosts(config) } else { self.hosts.iter().cloned().collect() };
+        let selection = RegistrySelection::read(&self.selected, config)?;
+        let hosts = if selection.is_empty() { config.hosts() } else { selection.all_hosts(config) };
         let lines = |host: &RegistryHost| {
             let unnamed = Options::default();
-            let mut lines = limit_lines(host, config.registries.get(host).unwrap_or(&unnamed));
-            lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(quota_line));
-            lines
+            limit_lines(host, config.registries.get(host).unwrap_or(&unnamed))
         };
-        let registries: Vec<(RegistryHost, Vec<LimitLine>)> =
+        let mut registries: Vec<(RegistryHost, Vec<LimitLine>)> =
             hosts.into_iter().map(|host| (host.clone(), lines(&host))).collect();
         let total = bandwidth_line(config.daemon.bandwidth.as_ref());
         if self.json {
-            let registries: Vec<Value> = registries.iter().map(|(host, lines)| registry_json(host, lines)).collect();
+            let registries: Vec<Value> =
+                registries.iter().map(|(host, lines)| registry_json(host, lines, quotas)).collect();
             output.json(&json!({ "all": { total.limit.as_str(): total.as_json() }, "registries": registries }))?;
             return Ok(Exit::Ok);
+        }
+        for (host, lines) in &mut registries {
+            lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(quota_line));
         }
         let columns = ["REGISTRY", "LIMIT", "FIGURE", "FROM"].map(|name| (name, Align::Left));
         let mut table = Table::new(&columns);
@@ -80,25 +88,14 @@ impl Limits {
     }
 }
 
-/// Returns the registries of the configuration: those with options, those of the entries, and the mirrors.
-fn configured_hosts(config: &Config) -> BTreeSet<RegistryHost> {
-    let entries = config.entries.iter().flat_map(|entry| entry.targets.iter().chain([&entry.source]));
-    let entry_hosts = entries.filter_map(|endpoint| match endpoint {
-        Endpoint::Repository(repository) => Some(&repository.host),
-        Endpoint::Tree { host, .. } => Some(host),
-        Endpoint::Layout(_) => None,
-    });
-    let mirrors = config.mirrors().map(|mirror| &mirror.host);
-    config.registries.keys().chain(entry_hosts).chain(mirrors).cloned().collect()
-}
-
 fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
     let limits: LimitsInForce = options.limits.in_force(host, options.flavor);
     let known = if options.flavor.is_some() { "kind" } else { "host" };
-    let mut lines = vec![LimitLine::new("profile", limits.profile, known)];
-    lines.extend(Bucket::ALL.map(|bucket| LimitLine::new(bucket.name(), limits.rate(bucket), known)));
+    let rate = |rate: Rate| json!({ "count": rate.count, "per_seconds": rate.per.as_secs() });
+    let mut lines = vec![LimitLine::new("profile", limits.profile, known, |profile| json!(profile.to_string()))];
+    lines.extend(Bucket::ALL.map(|bucket| LimitLine::new(bucket.name(), limits.rate(bucket), known, rate)));
     lines.push(bandwidth_line(limits.bandwidth.as_ref()));
-    lines.push(LimitLine::new("concurrent", limits.concurrent, known));
+    lines.push(LimitLine::new("concurrent", limits.concurrent, known, |count| json!(count)));
     lines.push(reserve_line(options.limits.reserve_pulls));
     lines
 }
@@ -114,28 +111,43 @@ fn quota_line(quota: &QuotaRecord) -> LimitLine {
     let QuotaRecord { registry: _, identity, limit, window, remaining, reported } = quota;
     let figure = format!("{remaining} of {limit} left in {}", humantime::format_duration(*window));
     let from = format!("reported {}", units::moment(*reported));
-    LimitLine { limit: format!("pulls as {identity}"), figure: Some(figure), from }
+    LimitLine { limit: format!("pulls as {identity}"), figure: Some(figure), from, value: Value::Null }
 }
 
 fn reserve_line(reads: u64) -> LimitLine {
     let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, "default") };
-    LimitLine { limit: "reserve_pulls".to_owned(), figure, from: from.to_owned() }
+    let value = if reads > 0 { json!(reads) } else { Value::Null };
+    LimitLine { limit: "reserve_pulls".to_owned(), figure, from: from.to_owned(), value }
 }
 
 fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> LimitLine {
     let from = if bandwidth.is_some() { "set" } else { "default" };
-    LimitLine { limit: "bandwidth".to_owned(), figure: bandwidth.map(ToString::to_string), from: from.to_owned() }
+    let value = bandwidth.map_or(Value::Null, |bandwidth| bandwidth.windows().iter().map(window_json).collect());
+    let figure = bandwidth.map(ToString::to_string);
+    LimitLine { limit: "bandwidth".to_owned(), figure, from: from.to_owned(), value }
+}
+
+/// Returns a rate with the hours in which it applies. Without hours, the rate applies always.
+fn window_json(window: &Window) -> Value {
+    let between = window.between.map(|hours| hours.to_string());
+    json!({
+        "bytes_per_second": window.rate,
+        "between": between,
+        "timezone": between.as_ref().map(|_| window.timezone.to_string()),
+    })
 }
 
 impl LimitLine {
-    fn new<T: ToString>(limit: &str, in_force: InForce<T>, known: &str) -> Self {
+    fn new<T: ToString>(limit: &str, in_force: InForce<T>, known: &str, as_json: impl Fn(T) -> Value) -> Self {
         let from = match in_force.origin {
             Origin::Set => "set",
             Origin::Profile => "profile",
             Origin::Known => known,
             Origin::Default => "default",
         };
-        Self { limit: limit.to_owned(), figure: in_force.value.map(|value| value.to_string()), from: from.to_owned() }
+        let figure = in_force.value.as_ref().map(ToString::to_string);
+        let value = in_force.value.map_or(Value::Null, as_json);
+        Self { limit: limit.to_owned(), figure, from: from.to_owned(), value }
     }
 
     fn cells(&self, registry: &str) -> [String; 4] {
@@ -144,18 +156,30 @@ impl LimitLine {
     }
 
     fn as_json(&self) -> LimitJson<'_> {
-        LimitJson { figure: self.figure.as_deref(), from: &self.from }
+        LimitJson { value: &self.value, origin: &self.from }
     }
 }
 
-fn registry_json(host: &RegistryHost, lines: &[LimitLine]) -> Value {
+fn registry_json(host: &RegistryHost, lines: &[LimitLine], quotas: &[QuotaRecord]) -> Value {
     let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.clone(), json!(line.as_json()))).collect();
-    json!({ "registry": host.as_str(), "limits": limits })
+    let quotas = quotas.iter().filter(|quota| quota.registry == host.as_str()).map(quota_json);
+    json!({ "registry": host.as_str(), "limits": limits, "quotas": quotas.collect::<Vec<_>>() })
+}
+
+fn quota_json(quota: &QuotaRecord) -> Value {
+    json!({
+        "identity": quota.identity,
+        "limit": quota.limit,
+        "remaining": quota.remaining,
+        "window_seconds": quota.window.as_secs(),
+        "reported": json_form::format_instant(quota.reported),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::context::entry_pattern::tests::patterns;
     use crate::cli::output::writer::tests::OutputBuffer;
 
     const CONFIG: &str = r#"
@@ -173,7 +197,7 @@ sync:
 
     fn printed(hosts: &[&str], json: bool) -> String {
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
-        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let selected = patterns(hosts);
         let buffer = OutputBuffer::default();
         let quota = QuotaRecord {
             registry: "docker.io".into(),
@@ -183,7 +207,7 @@ sync:
             remaining: 24,
             reported: "2026-05-10T08:00:00Z".parse().unwrap(),
         };
-        Limits { hosts, json }.print(&config, &[quota], &mut buffer.output()).unwrap();
+        Limits { selected, json }.print(&config, &[quota], &mut buffer.output()).unwrap();
         buffer.text()
     }
 
@@ -252,9 +276,35 @@ all together        bandwidth       50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/
         let json: Value = serde_json::from_str(&printed(&["ghcr.io"], true)).unwrap();
         assert_eq!(json["registries"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["registries"][0]["registry"], "ghcr.io");
-        assert_eq!(json["registries"][0]["limits"]["reads"], json!({"figure": "44000/min", "from": "profile"}));
-        assert_eq!(json["registries"][0]["limits"]["requests"], json!({"figure": null, "from": "default"}));
-        let total = "50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/s";
-        assert_eq!(json["all"]["bandwidth"], json!({"figure": total, "from": "set"}));
+        assert_eq!(
+            json["registries"][0]["limits"]["reads"],
+            json!({"value": {"count": 44000, "per_seconds": 60}, "origin": "profile"})
+        );
+        assert_eq!(json["registries"][0]["limits"]["requests"], json!({"value": null, "origin": "default"}));
+        let windows = json!([
+            {"bytes_per_second": 52_428_800, "between": "08:00-18:00", "timezone": "Europe/Berlin"},
+            {"bytes_per_second": 1_000_000_000, "between": null, "timezone": null},
+        ]);
+        assert_eq!(json["all"]["bandwidth"], json!({"value": windows, "origin": "set"}));
+    }
+
+    #[test]
+    fn limits_and_pulls_in_json_are_numbers() {
+        let json: Value = serde_json::from_str(&printed(&["docker.io"], true)).unwrap();
+        let registry = &json["registries"][0];
+        assert_eq!(registry["limits"]["concurrent"], json!({"value": 16, "origin": "profile"}));
+        assert_eq!(registry["limits"]["reserve_pulls"]["value"], 20);
+        let quota = json!({
+            "identity": "bot", "limit": 100, "remaining": 24, "window_seconds": 21_600,
+            "reported": "2026-05-10T08:00:00.000Z",
+        });
+        assert_eq!(registry["quotas"], json!([quota]));
+    }
+
+    #[test]
+    fn entry_selects_its_registries() {
+        let json: Value = serde_json::from_str(&printed(&["te*"], true)).unwrap();
+        let hosts: Vec<_> = json["registries"].as_array().unwrap().iter().map(|host| &host["registry"]).collect();
+        assert_eq!(hosts, ["images.example.com", "quay.io"]);
     }
 }

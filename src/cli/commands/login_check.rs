@@ -1,19 +1,22 @@
 //! Command `transship login-check`: tests, at each registry of the configuration, the login and the permissions that
 //! the entries need.
 
-use crate::cli::context::configuration;
+use clap_complete::engine::ArgValueCompleter;
+
+use crate::cli::context::entry_pattern::EntryPattern;
 use crate::cli::context::invocation::Context;
+use crate::cli::context::registry_selection::RegistrySelection;
+use crate::cli::context::{completion, configuration};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::writer::Output;
-use crate::oci::RegistryHost;
+use crate::cli::output::writer::{self, Output};
 use crate::sync::{Endpoints, LoginAnswer, LoginReport, login_check};
 
 /// Arguments of `transship login-check`.
 #[derive(Debug, clap::Args)]
 pub struct LoginCheck {
-    /// Registries of the configuration to check [default: all]
-    #[arg(value_name = "HOST")]
-    pub hosts: Vec<RegistryHost>,
+    /// Entries whose access to check ("app-*"), and registries of the configuration to check [default: all]
+    #[arg(value_name = "ENTRY|HOST", add = ArgValueCompleter::new(completion::entries_and_registries))]
+    pub selected: Vec<EntryPattern>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -23,9 +26,13 @@ impl LoginCheck {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
         let endpoints = Endpoints::new(config.registries.clone(), configuration::unlisted_options());
-        let reports = login_check(&config, &endpoints, &self.hosts).await.map_err(Failure::usage)?;
+        let selection = RegistrySelection::read(&self.selected, &config)?;
+        let hosts: Vec<_> = selection.all_hosts(&config).into_iter().collect();
+        let reports = login_check(&selection.restrict(&config), &endpoints, &hosts).await.map_err(Failure::usage)?;
         if self.json {
             context.output.json(&reports)?;
+        } else if context.global.quiet {
+            print_failures(&reports);
         } else {
             print(&reports, &mut context.output)?;
         }
@@ -48,6 +55,15 @@ fn print(reports: &[LoginReport], output: &mut Output) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints the failed checks to standard error.
+fn print_failures(reports: &[LoginReport]) {
+    for report in reports {
+        for check in report.checks.iter().filter(|check| !check.ok) {
+            writer::print_error(format!("error: {}: {}: {}", report.registry, subject(check), check.detail));
+        }
+    }
 }
 
 fn verdict(check: &LoginAnswer) -> &'static str {

@@ -15,6 +15,7 @@ mod offline_status;
 pub(super) mod once;
 pub(super) mod pause;
 pub(super) mod plan;
+pub(super) mod repositories;
 pub(super) mod resume;
 pub(super) mod run;
 pub(super) mod schema;

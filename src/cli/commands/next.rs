@@ -2,10 +2,12 @@
 //! and the pauses and failures in the journal. The daemon need not run.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use clap_complete::engine::ArgValueCompleter;
 
-use crate::cli::context::configuration;
+use crate::cli::context::entry_pattern::EntryPattern;
 use crate::cli::context::invocation::Context;
 use crate::cli::context::upcoming_runs::{RunObstacles, backed_off_until, upcoming_runs};
+use crate::cli::context::{completion, configuration};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
@@ -16,13 +18,13 @@ use crate::schedule::Schedule;
 /// Arguments of `transship next`.
 #[derive(Debug, clap::Args)]
 pub struct Next {
-    /// Entries to show; all by default
-    #[arg(value_name = "ENTRY")]
-    pub entries: Vec<String>,
+    /// Entries to show, by name or by glob ("app-*"); all by default
+    #[arg(value_name = "ENTRY", add = ArgValueCompleter::new(completion::entries))]
+    pub entries: Vec<EntryPattern>,
     /// Number of scheduled runs to list
     #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub count: u16,
+    pub limit: u16,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -53,7 +55,7 @@ impl Next {
         now: DateTime<Utc>,
         output: &mut Output,
     ) -> Result<(), Failure> {
-        let upcoming = upcoming_runs(entries, now, self.count.into(), |entry| {
+        let upcoming = upcoming_runs(entries, now, self.limit.into(), |entry| {
             (obstacles.pause(entry, now), obstacles.streak(entry))
         });
         if self.json {
@@ -117,7 +119,7 @@ sync:
         let entries: Vec<&Entry> = config.entries.iter().filter(|entry| names.contains(&entry.name.as_str())).collect();
         let buffer = OutputBuffer::default();
         let now = "2026-05-10T00:30:00Z".parse().unwrap();
-        Next { entries: Vec::new(), count, json }.print(&entries, obstacles, now, &mut buffer.output()).unwrap();
+        Next { entries: Vec::new(), limit: count, json }.print(&entries, obstacles, now, &mut buffer.output()).unwrap();
         buffer.text()
     }
 
@@ -201,8 +203,8 @@ nightly: failed 9 times in a row; backed off until 2026-05-10T01:15:00Z
         let jitter = TimeDelta::from_std(jitter_of("late", std::time::Duration::from_secs(3600))).unwrap();
         for (at, day) in [(0, 10), (1, 11)] {
             let scheduled: DateTime<Utc> = format!("2026-05-{day}T03:00:00Z").parse().unwrap();
-            assert_eq!(json[at]["scheduled_at"], serde_json::json!(scheduled));
-            assert_eq!(json[at]["at"], serde_json::json!(scheduled + jitter));
+            assert_eq!(json[at]["scheduled_at"], crate::json_form::format_instant(scheduled));
+            assert_eq!(json[at]["at"], crate::json_form::format_instant(scheduled + jitter));
         }
     }
 }

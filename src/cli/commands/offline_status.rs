@@ -6,6 +6,8 @@ use std::io;
 
 use chrono::{DateTime, Utc};
 
+use crate::cli::context::configuration::entry_names;
+use crate::cli::context::entry_pattern::{EntryPattern, select_names};
 use crate::cli::context::upcoming_runs::{backed_off_until, first_upcoming};
 use crate::cli::exit::Failure;
 use crate::cli::output::snapshot::last_error;
@@ -17,8 +19,13 @@ use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecor
 
 /// Prints the offline status from the journal and the configuration, or from the configuration alone if there is no
 /// journal.
-pub(super) async fn print(config: &Config, now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
-    let (status, known) = match Journal::open_existing(&config.daemon.journal) {
+pub(super) async fn print(
+    config: &Config,
+    patterns: &[EntryPattern],
+    now: DateTime<Utc>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let (mut status, known) = match Journal::open_existing(&config.daemon.journal) {
         Ok(journal) => {
             (OfflineStatus::read(&journal).await?, "last runs in the journal, and next scheduled runs:".to_owned())
         }
@@ -27,8 +34,9 @@ pub(super) async fn print(config: &Config, now: DateTime<Utc>, output: &mut Outp
         }
         Err(error) => return Err(error.into()),
     };
+    let entries = status.restrict(config, patterns)?;
     output.line(format!("{known}\n"))?;
-    Ok(status.print(&config.entries, now, output)?)
+    Ok(status.print(&entries, now, output)?)
 }
 
 /// Offline status from a journal. The default value is the status from an empty journal.
@@ -44,6 +52,21 @@ impl OfflineStatus {
         let streaks = journal.failure_streaks().await?;
         let failures = streaks.into_iter().map(|streak| (streak.entry.clone(), streak)).collect();
         Ok(Self { runs: journal.last_runs().await?, failures, pauses: journal.pauses().await? })
+    }
+
+    /// Removes the runs of entries that the patterns do not select. Returns the selected entries of the configuration.
+    fn restrict(&mut self, config: &Config, patterns: &[EntryPattern]) -> Result<Vec<Entry>, Failure> {
+        let mut names = entry_names(config);
+        names.extend(
+            self.runs
+                .iter()
+                .map(|run| run.entry.as_str())
+                .filter(|name| config.entries.iter().all(|entry| entry.name.as_str() != *name)),
+        );
+        let selected: Vec<String> = select_names(patterns, &names)?.into_iter().map(str::to_owned).collect();
+        self.runs.retain(|run| selected.contains(&run.entry));
+        let is_selected = |entry: &&Entry| selected.iter().any(|name| name == entry.name.as_str());
+        Ok(config.entries.iter().filter(is_selected).cloned().collect())
     }
 
     /// Prints the status as a table: the entries of the configuration, then the entries that only the journal contains.
@@ -164,7 +187,7 @@ nightly: source: listing tags: denied (2 times in a row)
         );
         let config = crate::config::parse("f", &text, &|_| Some("/t".into())).unwrap();
         let buffer = OutputBuffer::default();
-        print(&config, DateTime::from_timestamp(1_800_000_000, 0).unwrap(), &mut buffer.output()).await.unwrap();
+        print(&config, &[], DateTime::from_timestamp(1_800_000_000, 0).unwrap(), &mut buffer.output()).await.unwrap();
         let (known, rest) = buffer.text().split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         assert!(known.ends_with("; next scheduled runs:"), "{known}");
         assert_eq!(

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use clap_complete::engine::ArgValueCompleter;
+
+use crate::cli::context::entry_pattern::EntryPattern;
 use crate::cli::context::invocation::Context;
-use crate::cli::context::{configuration, runner};
+use crate::cli::context::{completion, configuration, runner};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::summary;
 use crate::journal::Journal;
@@ -12,9 +15,9 @@ use crate::sync::report_orphaned_intents;
 /// Arguments of `transship once`.
 #[derive(Debug, clap::Args)]
 pub struct Once {
-    /// Entries to run; all by default
-    #[arg(value_name = "ENTRY")]
-    pub entries: Vec<String>,
+    /// Entries to run, by name or by glob ("app-*"); all by default
+    #[arg(value_name = "ENTRY", add = ArgValueCompleter::new(completion::entries))]
+    pub entries: Vec<EntryPattern>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 
-use crate::cli::context::control_client::{self, DaemonArguments, NO_DAEMON_REMEDY};
+use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries, NO_DAEMON_REMEDY};
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::control::{Action, PauseOptions};
@@ -14,9 +14,9 @@ use crate::control::{Action, PauseOptions};
 /// Arguments of `transship pause`.
 #[derive(Debug, clap::Args)]
 pub struct Pause {
-    /// Entries to pause. A run in progress finishes its current tags; its remaining tags follow after the pause
-    #[arg(value_name = "ENTRY", required = true, value_parser = control_client::entry_name())]
-    pub entries: Vec<String>,
+    /// Entries to act on.
+    #[command(flatten)]
+    pub entries: ExplicitEntries,
     /// Length of the pause, such as 2h [default: until `transship resume`]
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub lasting: Option<Duration>,
@@ -30,7 +30,6 @@ impl Pause {
         // A pause whose end cannot be represented has no end.
         let end = |lasting| Utc::now().checked_add_signed(TimeDelta::from_std(lasting).ok()?);
         let action = Action::Pause(PauseOptions { until: self.lasting.and_then(end) });
-        let entries = control_client::deduplicate(&self.entries);
-        self.daemon.request(action, &entries, NO_DAEMON_REMEDY, context).await
+        self.daemon.request(action, &self.entries, NO_DAEMON_REMEDY, context).await
     }
 }

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use clap_complete::engine::ArgValueCompleter;
 use futures_util::{StreamExt as _, stream};
 
+use crate::cli::context::entry_pattern::EntryPattern;
 use crate::cli::context::invocation::Context;
-use crate::cli::context::{configuration, runner};
+use crate::cli::context::{completion, configuration, runner};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::table::{Align, Table};
 use crate::cli::output::units;
@@ -16,9 +18,9 @@ use crate::sync::{EntryPreview, TagOutcome, TagPreview, preview};
 /// Arguments of `transship plan`.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
-    /// Entries to plan; all by default
-    #[arg(value_name = "ENTRY")]
-    pub entries: Vec<String>,
+    /// Entries to plan, by name or by glob ("app-*"); all by default
+    #[arg(value_name = "ENTRY", add = ArgValueCompleter::new(completion::entries))]
+    pub entries: Vec<EntryPattern>,
     /// Show for every tag whether it is selected (in or out), and the reason
     #[arg(long)]
     pub explain: bool,
@@ -145,8 +147,11 @@ fn problem_line(tag: &TagPreview) -> Option<String> {
         TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
         TagOutcome::Deferred { reason, .. } => Some(format!("deferred {what} at {target}: {reason}")),
         TagOutcome::Conflict { entries } => {
-            let entries = entries.join(" and ");
-            Some(format!("conflict of {what} at {target}: the entries {entries} claim it for different sources"))
+            let claim = match entries.as_slice() {
+                [entry] => format!("the entry {entry} gives this name to several tags"),
+                entries => format!("the entries {} claim it for different sources", entries.join(" and ")),
+            };
+            Some(format!("conflict of {what} at {target}: {claim}"))
         }
         _ => None,
     }
@@ -154,7 +159,10 @@ fn problem_line(tag: &TagPreview) -> Option<String> {
 
 fn tag_or_digest(tag: &TagPreview) -> String {
     match (&tag.tag, tag.source_digest.or(tag.digest)) {
-        (Some(tag), _) => tag.to_string(),
+        (Some(name), _) => match &tag.source_tag {
+            Some(from) => format!("{name} (from {from})"),
+            None => name.to_string(),
+        },
         (None, Some(digest)) => format!("@{}", digest.short()),
         (None, None) => "?".to_owned(),
     }
@@ -172,7 +180,10 @@ fn action_word(tag: &TagPreview) -> &'static str {
 
 /// Returns the same as [`tag_or_digest`], shortened for a table.
 fn short_name(tag: &TagPreview) -> String {
-    tag.tag.as_ref().map_or_else(|| tag_or_digest(tag), units::tag_name)
+    match (&tag.tag, &tag.source_tag) {
+        (Some(name), None) => units::tag_name(name),
+        _ => tag_or_digest(tag),
+    }
 }
 
 #[cfg(test)]
@@ -186,7 +197,15 @@ mod tests {
     fn planned(tag: &str, action: Action) -> TagPreview {
         let digest = Some(Digest::of(tag.as_bytes()));
         let tag = Some(tag.parse().unwrap());
-        TagPreview { target: "t/a".into(), tag, source_digest: digest, digest, action: Some(action), failure: None }
+        TagPreview {
+            target: "t/a".into(),
+            tag,
+            source_tag: None,
+            source_digest: digest,
+            digest,
+            action: Some(action),
+            failure: None,
+        }
     }
 
     fn plan(tags: Vec<TagPreview>) -> EntryPreview {

@@ -1,7 +1,7 @@
 //! Command `transship resume ENTRY…`: ends the pauses of entries. The command only sends a request to the daemon, and
 //! starts no run.
 
-use crate::cli::context::control_client::{self, DaemonArguments, NO_DAEMON_REMEDY};
+use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries, NO_DAEMON_REMEDY};
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::control::{Action, ResumeOptions};
@@ -9,9 +9,9 @@ use crate::control::{Action, ResumeOptions};
 /// Arguments of `transship resume`.
 #[derive(Debug, clap::Args)]
 pub struct Resume {
-    /// Entries to resume. Scheduled runs during the pause are not caught up
-    #[arg(value_name = "ENTRY", required = true, value_parser = control_client::entry_name())]
-    pub entries: Vec<String>,
+    /// Entries to act on.
+    #[command(flatten)]
+    pub entries: ExplicitEntries,
     /// Arguments of every command for the running daemon.
     #[command(flatten)]
     pub daemon: DaemonArguments,
@@ -19,8 +19,7 @@ pub struct Resume {
 
 impl Resume {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let entries = control_client::deduplicate(&self.entries);
         let action = Action::Resume(ResumeOptions {});
-        self.daemon.request(action, &entries, NO_DAEMON_REMEDY, context).await
+        self.daemon.request(action, &self.entries, NO_DAEMON_REMEDY, context).await
     }
 }

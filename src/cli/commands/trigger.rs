@@ -1,6 +1,6 @@
-//! Command `transship trigger ENTRY…`: requests runs from the running daemon through its control socket.
+//! Command `transship trigger ENTRY…`: requests runs of entries from the running daemon through its control socket.
 
-use crate::cli::context::control_client::{self, DaemonArguments};
+use crate::cli::context::control_client::{DaemonArguments, ExplicitEntries};
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::control::{Action, TriggerOptions};
@@ -8,9 +8,9 @@ use crate::control::{Action, TriggerOptions};
 /// Arguments of `transship trigger`.
 #[derive(Debug, clap::Args)]
 pub struct Trigger {
-    /// Entries to run
-    #[arg(value_name = "ENTRY", required = true, value_parser = control_client::entry_name())]
-    pub entries: Vec<String>,
+    /// Entries to act on.
+    #[command(flatten)]
+    pub entries: ExplicitEntries,
     /// Wait until the runs have ended, and exit as `once` does; Ctrl-C ends the wait but not the runs
     #[arg(long)]
     pub wait: bool,
@@ -21,10 +21,10 @@ pub struct Trigger {
 
 impl Trigger {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let entries = control_client::deduplicate(&self.entries);
-        let once = entries.join(" ");
-        let remedy = format!("start it with `transship run`, or run without a daemon: `transship once {once}`");
+        let named: Vec<String> = self.entries.entries.iter().map(|pattern| format!(" {pattern}")).collect();
+        let once = format!("transship once{}", named.concat());
+        let remedy = format!("start it with `transship run`, or run without a daemon: `{once}`");
         let action = Action::Trigger(TriggerOptions { wait: self.wait });
-        self.daemon.request(action, &entries, &remedy, context).await
+        self.daemon.request(action, &self.entries, &remedy, context).await
     }
 }

@@ -64,5 +64,6 @@ fn load_configuration(context: &Context) -> Result<Option<Config>, Failure> {
         );
         return Ok(None);
     }
+    configuration::announce(&context.global, &path);
     Ok(Some(configuration::read(&path).map_err(Failure::usage)?))
 }

@@ -1,18 +1,18 @@
-//! Commands for the running daemon: they send a request for each entry to the control socket, print the replies, and
-//! compute the exit code.
+//! Commands for the running daemon. The commands send a request for each entry to the control socket, print the
+//! replies, and compute the exit code.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use clap::builder::NonEmptyStringValueParser;
+use clap_complete::engine::ArgValueCompleter;
 
-use super::configuration;
+use super::entry_pattern::{EntryPattern, select_names};
+use super::{completion, configuration};
 use crate::cli::context::invocation::Context;
 use crate::cli::context::invocation::Global;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::units;
+use crate::cli::output::{units, writer};
 use crate::config::ControlSocket;
 use crate::control::{
     Action, Client, ClientError, ENTRIES_AT_MOST, EntryResult, PauseOptions, Reply, Request, RunResult, TriggerOptions,
@@ -21,13 +21,14 @@ use crate::control::{
 /// Control socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";
 
-/// Time limit for the daemon's answer to a request. The daemon's loop may have to wait for its journal.
+/// Time limit for the daemon's answer to a request. The limit is long, because the daemon may have to wait for its
+/// journal.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments that `trigger`, `pause` and `resume` share.
 #[derive(Debug, clap::Args)]
 pub struct DaemonArguments {
-    /// Control socket; by default the configuration's, else that of the packaged service
+    /// Path of the control socket [default: the path in the configuration, or else the path of the packaged service]
     #[arg(long, value_name = "PATH")]
     pub at: Option<PathBuf>,
     /// Print JSON
@@ -35,18 +36,36 @@ pub struct DaemonArguments {
     pub json: bool,
 }
 
+/// Entries that a command acts on. The command must name them or `--all`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExplicitEntries {
+    /// Entries to act on, by name or by glob ("app-*")
+    #[arg(value_name = "ENTRY", required_unless_present = "all", add = ArgValueCompleter::new(completion::entries))]
+    pub entries: Vec<EntryPattern>,
+    /// Act on every entry
+    #[arg(long, conflicts_with = "entries")]
+    pub all: bool,
+}
+
 /// Remedy in errors of `pause` and `resume` if no daemon listens.
 pub(crate) const NO_DAEMON_REMEDY: &str = "see `systemctl status transship`, or name another socket with --at";
 
-/// Returns the parser of an entry's name. The daemon reports unknown names.
-pub(crate) fn entry_name() -> NonEmptyStringValueParser {
-    NonEmptyStringValueParser::new()
-}
-
-/// Returns the names, each once.
-pub(crate) fn deduplicate(names: &[String]) -> Vec<String> {
-    let names: BTreeSet<&String> = names.iter().collect();
-    names.into_iter().cloned().collect()
+/// Returns the names of the selected entries, each once. The daemon supplies the names of its entries if the arguments
+/// contain a glob or `--all`. The daemon itself reports unknown names.
+async fn resolve(selected: &ExplicitEntries, socket: &Path) -> Result<Vec<String>, Failure> {
+    let literal = |pattern: &EntryPattern| match pattern {
+        EntryPattern::Name(name) => Some(name.clone()),
+        EntryPattern::Pattern(_) => None,
+    };
+    let literal: Option<Vec<String>> = selected.entries.iter().map(literal).collect();
+    if let Some(mut names) = literal.filter(|_| !selected.all) {
+        names.sort();
+        names.dedup();
+        return Ok(names);
+    }
+    let known = Client::list_entries(socket, ANSWER_TIMEOUT).await?;
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    Ok(select_names(&selected.entries, &known)?.into_iter().map(str::to_owned).collect())
 }
 
 impl DaemonArguments {
@@ -55,11 +74,13 @@ impl DaemonArguments {
     pub(crate) async fn request(
         &self,
         action: Action,
-        entries: &[String],
+        entries: &ExplicitEntries,
         remedy: &str,
         context: &mut Context,
     ) -> Result<Exit, Failure> {
-        let replies = self.print_replies(action, entries, context).await;
+        let path = socket_path(self.at.as_deref(), &context.global)?;
+        let entries = resolve(entries, &path).await.map_err(|failure| with_remedy(failure, remedy))?;
+        let replies = self.print_replies(action, &entries, &path, context).await;
         let replies = replies.map_err(|failure| with_remedy(failure, remedy))?;
         exit(&replies, action, entries.len())
     }
@@ -68,32 +89,39 @@ impl DaemonArguments {
         &self,
         action: Action,
         entries: &[String],
+        path: &Path,
         context: &mut Context,
     ) -> Result<Vec<Reply>, Failure> {
-        let replies = self.collect_replies(action, entries, context).await?;
+        let replies = self.collect_replies(action, entries, path, context).await?;
         if self.json {
             context.output.json(&replies)?;
         }
         Ok(replies)
     }
 
-    /// Returns all replies. Prints each reply on receipt, unless the output is JSON. The first replies, one for each
-    /// entry, precede the replies with the results of the runs. Connections stay open until the results are received.
+    /// Returns all replies. Prints each reply on receipt, unless the output is JSON. First come the replies to the
+    /// requests, one for each entry, and then the replies with the results of the runs. The connections stay open until
+    /// the results are received.
     async fn collect_replies(
         &self,
         action: Action,
         entries: &[String],
+        path: &Path,
         context: &mut Context,
     ) -> Result<Vec<Reply>, Failure> {
         let (mut replies, mut waiting) = (Vec::new(), Vec::new());
-        if entries.len() > ENTRIES_AT_MOST {
-            let error = format!("the request names {} entries; at most {ENTRIES_AT_MOST} are allowed", entries.len());
+        // A command that waits for runs has an open connection for each entry.
+        if entries.len() > ENTRIES_AT_MOST && is_waiting(action) {
+            let error = format!(
+                "the command waits for {} entries, and at most {ENTRIES_AT_MOST} are allowed: name fewer entries, or \
+                 leave out --wait",
+                entries.len()
+            );
             self.print_reply(&Reply::Refused { error: error.clone() }, action, context)?;
             return Ok(vec![Reply::Refused { error }]);
         }
-        let path = socket_path(self.at.as_deref(), &context.global)?;
         for entry in entries {
-            let mut client = Client::connect(&path, &Request { entry: entry.clone(), action }).await?;
+            let mut client = Client::connect(path, &Request { entry: entry.clone(), action }).await?;
             let Some(reply) = client.next(Some(ANSWER_TIMEOUT)).await? else { return Ok(replies) };
             self.print_reply(&reply, action, context)?;
             if is_followed_by_end(&reply, action) {
@@ -101,7 +129,7 @@ impl DaemonArguments {
             }
             replies.push(reply);
         }
-        // A long run delays the output of the results after it.
+        // A long run delays the output of the results of the runs after it.
         for mut client in waiting {
             let Some(reply) = client.next(None).await? else { return Ok(replies) };
             self.print_reply(&reply, action, context)?;
@@ -111,11 +139,22 @@ impl DaemonArguments {
     }
 
     fn print_reply(&self, reply: &Reply, action: Action, context: &mut Context) -> Result<(), Failure> {
-        if !self.json {
-            context.output.line(reply_line(reply, action))?;
-            context.output.flush()?;
+        if self.json {
+            return Ok(());
         }
-        Ok(())
+        let line = reply_line(reply, action);
+        let is_error = match reply {
+            Reply::Refused { .. } => true,
+            Reply::Entry { result, .. } => {
+                matches!(result, EntryResult::Unknown { .. } | EntryResult::Refused { .. })
+            }
+        };
+        if is_error {
+            writer::print_error(format!("error: {line}"));
+            return Ok(());
+        }
+        context.output.line(line)?;
+        Ok(context.output.flush()?)
     }
 }
 
@@ -182,7 +221,12 @@ fn is_followed_by_end(reply: &Reply, action: Action) -> bool {
         reply,
         Reply::Entry { result: EntryResult::Queued | EntryResult::WaitsAlready | EntryResult::RunsAlready, .. }
     );
-    is_accepted && matches!(action, Action::Trigger(TriggerOptions { wait: true }))
+    is_accepted && is_waiting(action)
+}
+
+/// Returns true if the command waits for the ends of the runs.
+fn is_waiting(action: Action) -> bool {
+    matches!(action, Action::Trigger(TriggerOptions { wait: true }))
 }
 
 /// Returns the same exit code as `once`, or [`Exit::Usage`] for an unknown entry. The worst reply decides.
@@ -263,14 +307,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn command_with_too_many_entries_is_refused_unsent() {
+    async fn wait_for_too_many_entries_is_refused_unsent() {
         let buffer = OutputBuffer::default();
         let mut context = Context { output: buffer.output(), ..context() };
-        let arguments = DaemonArguments { at: Some("/nonexistent/control.sock".into()), json: false };
-        let entries: Vec<String> = (0..=ENTRIES_AT_MOST).map(|number| number.to_string()).collect();
-        let action = Action::Trigger(TriggerOptions { wait: false });
-        let exit = arguments.request(action, &entries, NO_DAEMON_REMEDY, &mut context).await.unwrap();
+        let arguments = DaemonArguments { at: Some("/nonexistent/control.sock".into()), json: true };
+        let entries = (0..=ENTRIES_AT_MOST).map(|number| EntryPattern::Name(number.to_string())).collect();
+        let entries = ExplicitEntries { entries, all: false };
+        let trigger = |wait| Action::Trigger(TriggerOptions { wait });
+        let exit = arguments.request(trigger(true), &entries, NO_DAEMON_REMEDY, &mut context).await.unwrap();
         assert_eq!(exit, Exit::Failed);
-        assert_eq!(buffer.text(), "the request names 257 entries; at most 256 are allowed\n");
+        let printed: serde_json::Value = serde_json::from_str(&buffer.text()).unwrap();
+        let expected = "the command waits for 257 entries, and at most 256 are allowed: name fewer entries, or leave \
+                        out --wait";
+        assert_eq!(printed[0]["reason"], expected);
+        let unlimited = arguments.request(trigger(false), &entries, NO_DAEMON_REMEDY, &mut context).await;
+        assert!(unlimited.unwrap_err().to_string().contains("no daemon listens at"), "no limit without --wait");
     }
 }

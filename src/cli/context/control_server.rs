@@ -42,6 +42,7 @@ pub(crate) async fn listen(
         Err(error) => return Err(error.into()),
     };
     tracing::info!(path = %path.display(), "the control socket listens");
+    let names = snapshots.clone();
     let handle = move |request| {
         let (control, snapshots) = (control.clone(), snapshots.clone());
         async move {
@@ -49,7 +50,8 @@ pub(crate) async fn listen(
             executed.unwrap_or_else(|refusal| refusal_response(refusal, &snapshots))
         }
     };
-    Ok(Some(tokio::spawn(control::serve(socket, handle, end))))
+    let entry_names = move || names.borrow().entries.iter().map(|entry| entry.name.clone()).collect();
+    Ok(Some(tokio::spawn(control::serve(socket, handle, entry_names, end))))
 }
 
 /// Passes a request to the daemon's loop. If the client waits for the end of a run, the response ends with the result

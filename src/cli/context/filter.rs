@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use clap_complete::engine::ArgValueCompleter;
 
+use super::completion;
+use super::entry_pattern::EntryPattern;
 use crate::cli::output::units::When;
 use crate::journal::{DigestPrefix, EvidenceFilter, HistoryFilter};
 
@@ -16,17 +19,17 @@ pub struct Filter {
     /// Journal to read; by default the configuration's
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
-    /// Show only this entry
-    #[arg(long, value_name = "NAME")]
-    pub entry: Option<String>,
-    /// Show only rows since this time: a duration before now (7d), a date or a time
+    /// Entries to show, by name or by glob ("app-*"); all by default
+    #[arg(value_name = "ENTRY", add = ArgValueCompleter::new(completion::recorded_entries))]
+    pub entries: Vec<EntryPattern>,
+    /// Show only rows since this time: a duration before now (1h, "2 days ago"), today, yesterday, a date or a time
     #[arg(long, value_name = "WHEN")]
     pub since: Option<When>,
     /// Show only rows before this time
     #[arg(long, value_name = "WHEN")]
     pub until: Option<When>,
     /// Maximum number of rows; the latest rows are shown [default: 50 in a table, all as JSON or CSV]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
     /// Show only copies from or to this repository, optionally with :TAG or @DIGEST
     #[arg(long, value_name = "REFERENCE")]
@@ -73,9 +76,11 @@ impl Filter {
         self.reference.is_some() || self.digest.is_some()
     }
 
-    pub(crate) fn history_filter(&self, now: DateTime<Utc>, window: Window) -> HistoryFilter {
+    /// Returns the filter of runs of these entries; an empty list means every entry.
+    pub(crate) fn history_filter(&self, entries: Vec<String>, now: DateTime<Utc>, window: Window) -> HistoryFilter {
         HistoryFilter {
-            entry: self.entry.clone(),
+            entries,
+            failed: false,
             since: self.since.map(|when| when.resolve(now)),
             until: self.until.map(|when| when.resolve(now)),
             // The caller filters by content afterwards.
@@ -83,9 +88,10 @@ impl Filter {
         }
     }
 
-    pub(crate) fn evidence_filter(&self, now: DateTime<Utc>, window: Window) -> EvidenceFilter {
+    /// Returns the filter of evidence of these entries; an empty list means every entry.
+    pub(crate) fn evidence_filter(&self, entries: Vec<String>, now: DateTime<Utc>, window: Window) -> EvidenceFilter {
         EvidenceFilter {
-            entry: self.entry.clone(),
+            entries,
             reference: self.reference.clone(),
             digest: self.digest.clone(),
             since: self.since.map(|when| when.resolve(now)),

@@ -1,13 +1,17 @@
 //! Context of commands: the configuration, the endpoints and the engine that several commands share.
 
+pub(super) mod completion;
 pub(super) mod configuration;
 pub(super) mod connection;
 pub(super) mod control_client;
 pub(super) mod control_server;
+pub(super) mod entry_pattern;
 pub(super) mod filter;
 pub(super) mod invocation;
 pub(super) mod location;
 mod page_history;
+pub(super) mod registry_selection;
 pub(super) mod runner;
 pub(super) mod status_client;
 pub(super) mod upcoming_runs;
+pub(super) mod watch;

@@ -16,7 +16,7 @@ impl History for Journal {
 
     async fn runs(&self, entry: String, at_most: u32) -> HistoryResult<Vec<RunRecord>> {
         Ok(self
-            .history(&HistoryFilter { entry: Some(entry), limit: Some(at_most), ..HistoryFilter::default() })
+            .history(&HistoryFilter { entries: vec![entry], limit: Some(at_most), ..HistoryFilter::default() })
             .await?)
     }
 

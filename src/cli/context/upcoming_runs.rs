@@ -7,15 +7,18 @@ use serde::Serialize;
 
 use crate::config::Entry;
 use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord};
+use crate::json_form;
 use crate::schedule::{backoff, jitter_of};
 
 /// Upcoming scheduled run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct UpcomingRun {
     /// Start of the run: the scheduled instant plus the entry's delay within `jitter`.
+    #[serde(serialize_with = "json_form::instant")]
     pub(crate) at: DateTime<Utc>,
     pub(crate) entry: String,
     /// Scheduled instant, without jitter.
+    #[serde(serialize_with = "json_form::instant")]
     scheduled_at: DateTime<Utc>,
     pub(crate) schedule: String,
     pub(crate) timezone: String,

@@ -40,6 +40,13 @@ pub enum LogFormat {
     Journald,
 }
 
+impl LogFormat {
+    /// Returns true if programs parse the lines, so that standard error has no other lines than the log.
+    pub(super) fn is_for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Journald)
+    }
+}
+
 /// Reason why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoggingError {

@@ -63,8 +63,8 @@ fn headline(report: &RunReport) -> String {
         RunOutcome::AlreadyRunning { pid, since } => {
             return format!("{entry}: skipped, process {pid} has been running it since {}", units::moment(*since));
         }
-        RunOutcome::Interrupted => format!("interrupted after {took}"),
-        RunOutcome::TimedOut => format!("timed out after {took}"),
+        RunOutcome::Interrupted => report.with_waits(&format!("interrupted after {took}")),
+        RunOutcome::TimedOut => report.with_waits(&format!("timed out after {took}")),
         RunOutcome::Failed if report.tags.is_empty() => format!("failed after {took}"),
         RunOutcome::Failed | RunOutcome::Deferred | RunOutcome::Succeeded => format!("in {took}"),
     };
@@ -151,7 +151,10 @@ fn doubt_line(report: &RunReport) -> Option<String> {
 /// Returns the tag, or the digest if the copy is by digest.
 fn tag_or_digest(tag: &TagReport) -> String {
     match (&tag.tag, tag.source_digest.or(tag.digest)) {
-        (Some(tag), _) => tag.to_string(),
+        (Some(name), _) => match &tag.source_tag {
+            Some(from) => format!("{name} (from {from})"),
+            None => name.to_string(),
+        },
         (None, Some(digest)) => format!("@{}", digest.short()),
         (None, None) => "?".to_owned(),
     }
@@ -159,7 +162,10 @@ fn tag_or_digest(tag: &TagReport) -> String {
 
 /// Returns the same as [`tag_or_digest`], shortened for a table.
 fn short_name(tag: &TagReport) -> String {
-    tag.tag.as_ref().map_or_else(|| tag_or_digest(tag), units::tag_name)
+    match (&tag.tag, &tag.source_tag) {
+        (Some(name), None) => units::tag_name(name),
+        _ => tag_or_digest(tag),
+    }
 }
 
 #[cfg(test)]

@@ -64,11 +64,13 @@ pub(crate) fn tag_name(tag: &Tag) -> String {
     }
 }
 
-/// Time as a person writes it: a duration before now, or a point in time.
+/// Time as a person writes it: a duration before now, a day, or a point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Duration before now, such as `7d` or `2h 30m`.
+    /// Duration before now, such as `7d`, `2h 30m` or `1 hour ago`.
     Ago(Duration),
+    /// Midnight (UTC) of the day that is this number of days before today: `today`, `yesterday`.
+    DaysAgo(u32),
     /// Date (its midnight in UTC) or time of RFC 3339.
     At(DateTime<Utc>),
 }
@@ -78,6 +80,10 @@ impl When {
     pub(crate) fn resolve(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::At(at) => at,
+            Self::DaysAgo(days) => {
+                let day = now.date_naive().checked_sub_days(chrono::Days::new(days.into()));
+                day.unwrap_or(NaiveDate::MIN).and_time(chrono::NaiveTime::MIN).and_utc()
+            }
             Self::Ago(ago) => {
                 let ago = chrono::TimeDelta::from_std(ago).unwrap_or(chrono::TimeDelta::MAX);
                 now.checked_sub_signed(ago).unwrap_or(DateTime::<Utc>::MIN_UTC)
@@ -90,14 +96,23 @@ impl std::str::FromStr for When {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        match text.to_ascii_lowercase().as_str() {
+            "today" => return Ok(Self::DaysAgo(0)),
+            "yesterday" => return Ok(Self::DaysAgo(1)),
+            _ => {}
+        }
         if let Ok(date) = text.parse::<NaiveDate>() {
             return Ok(Self::At(date.and_time(chrono::NaiveTime::MIN).and_utc()));
         }
         if let Ok(at) = DateTime::parse_from_rfc3339(text) {
             return Ok(Self::At(at.to_utc()));
         }
-        humantime::parse_duration(text).map(Self::Ago).map_err(|_| {
-            "expected a duration before now (7d, 12h 30m), a date (2026-11-21) or a time (2026-11-21T03:00:00Z)".into()
+        let duration = text.strip_suffix("ago").map_or(text, str::trim_end);
+        humantime::parse_duration(duration).map(Self::Ago).map_err(|_| {
+            "expected a duration before now (1h, 7d, \"2 days ago\"), today, yesterday, a date (2026-11-21) or a time \
+             (2026-11-21T03:00:00Z)"
+                .into()
         })
     }
 }
@@ -132,17 +147,24 @@ mod tests {
     }
 
     #[test]
-    fn time_is_written_as_duration_date_or_timestamp() {
+    fn time_is_written_as_duration_day_or_timestamp() {
         let now: DateTime<Utc> = "2026-11-21T03:00:00Z".parse().unwrap();
         for (text, at) in [
             ("7d", "2026-11-14T03:00:00Z"),
             ("2h 30m", "2026-11-21T00:30:00Z"),
+            ("1 hour ago", "2026-11-21T02:00:00Z"),
+            ("2days ago", "2026-11-19T03:00:00Z"),
+            ("today", "2026-11-21T00:00:00Z"),
+            ("Yesterday", "2026-11-20T00:00:00Z"),
             ("2026-11-01", "2026-11-01T00:00:00Z"),
             ("2026-11-01T12:00:00+02:00", "2026-11-01T10:00:00Z"),
         ] {
             assert_eq!(moment(text.parse::<When>().unwrap().resolve(now)), at, "{text}");
         }
-        assert!("yesterday".parse::<When>().unwrap_err().starts_with("expected a duration before now (7d"));
+        for bad in ["tomorrow", "ago", "yesterday ago", "5"] {
+            let refused = bad.parse::<When>().unwrap_err();
+            assert!(refused.starts_with("expected a duration before now (1h, 7d"), "{bad}: {refused}");
+        }
         assert_eq!(When::Ago(Duration::MAX).resolve(now), DateTime::<Utc>::MIN_UTC);
     }
 }

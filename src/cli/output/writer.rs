@@ -13,6 +13,7 @@ use super::table::Table;
 pub struct Output {
     writer: Box<dyn Write + Send>,
     closed: bool,
+    quiet: bool,
 }
 
 impl Output {
@@ -25,7 +26,13 @@ impl Output {
     /// Returns an output on any writer.
     #[must_use]
     pub fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self { writer, closed: false }
+        Self { writer, closed: false, quiet: false }
+    }
+
+    /// Returns the output without its lines and tables if `quiet` is true (`-q`). JSON and raw bytes are not affected.
+    #[must_use]
+    pub fn quiet(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
     }
 
     /// Writes one line. Characters that could control a terminal are shown escaped.
@@ -33,6 +40,9 @@ impl Output {
     /// # Errors
     /// Errors of the writer, except for a reader that has closed its end.
     pub fn line(&mut self, line: impl fmt::Display) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
         let mut line = printable(&line.to_string());
         line.push('\n');
         self.raw(line.as_bytes())
@@ -103,6 +113,13 @@ pub(crate) fn print_error(message: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
+/// Writes a dim line to standard error, for facts that are neither results nor errors.
+pub(crate) fn print_note(note: impl fmt::Display) {
+    let note = printable(&note.to_string());
+    let is_dim = stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let _ = if is_dim { writeln!(io::stderr(), "\u{1b}[2m{note}\u{1b}[0m") } else { writeln!(io::stderr(), "{note}") };
+}
+
 /// Returns true if standard error is a terminal, on which progress can be drawn.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
@@ -157,6 +174,15 @@ pub(crate) mod tests {
         gone.flush().unwrap();
         let mut full = Output::new(Box::new(Broken(io::ErrorKind::StorageFull)));
         assert!(full.line("x").is_err());
+    }
+
+    #[test]
+    fn quiet_output_drops_lines_and_keeps_json() {
+        let buffer = OutputBuffer::default();
+        let mut output = buffer.output().quiet(true);
+        output.line("api: 2 copied").unwrap();
+        output.json(&7).unwrap();
+        assert_eq!(buffer.text(), "7\n");
     }
 
     #[test]

@@ -155,6 +155,7 @@ fn accepted_values(shape: &Shape) -> AcceptedValues {
             | Shape::Maps(_)
             | Shape::Secret
             | Shape::Secrets
+            | Shape::TextsByName
     );
     AcceptedValues { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
 }

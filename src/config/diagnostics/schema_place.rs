@@ -27,6 +27,8 @@ enum PlaceKeys {
     Secret,
     /// Names that the operator chose, each with a secret.
     Secrets,
+    /// Names that the operator chose, each with a text.
+    TextsByName,
     /// No known keys.
     Unknown,
     /// Keys of another program, which has no table.
@@ -56,6 +58,7 @@ impl SchemaPlace {
             // be shown.
             Shape::Secret => (PlaceKeys::Secret, true),
             Shape::Secrets => (PlaceKeys::Secrets, true),
+            Shape::TextsByName => (PlaceKeys::TextsByName, true),
             Shape::MapOf(table) => (PlaceKeys::Named(table), false),
             Shape::Map(table) | Shape::OneOf(table, _) | Shape::ListOf(table) | Shape::Maps(table) => {
                 (PlaceKeys::Table(table), false)
@@ -89,7 +92,8 @@ impl SchemaPlace {
             }
             PlaceKeys::Secret if matches!(key, "env" | "file") => Self { shows_scalars: true, ..unknown },
             PlaceKeys::Secrets => Self::from_shape(self.schema, &Shape::Secret),
-            PlaceKeys::Secret | PlaceKeys::Unknown => unknown,
+            // A misplaced key with a secret looks like a name.
+            PlaceKeys::TextsByName | PlaceKeys::Secret | PlaceKeys::Unknown => unknown,
             PlaceKeys::Foreign => self,
         }
     }
@@ -114,7 +118,7 @@ impl SchemaPlace {
     pub(crate) fn takes_name(self, name: &str, value: &Node) -> bool {
         match self.keys {
             PlaceKeys::Table(table) => is_name(self.schema, name, value, table),
-            PlaceKeys::Named(_) => is_host_like(name),
+            PlaceKeys::Named(_) | PlaceKeys::TextsByName => is_host_like(name),
             PlaceKeys::Secret | PlaceKeys::Secrets | PlaceKeys::Unknown | PlaceKeys::Foreign => true,
         }
     }

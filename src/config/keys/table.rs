@@ -53,6 +53,8 @@ pub(crate) enum Shape {
     Secret,
     /// Map with keys that the operator chooses, each with a [`Shape::Secret`].
     Secrets,
+    /// Map with keys that the operator chooses, each with a text.
+    TextsByName,
     /// Text, a map of known keys, or a list of such maps.
     TextOrMaps { pattern: &'static str, keys: &'static Table },
     /// Text, or a map of known keys.
@@ -171,6 +173,7 @@ impl Shape {
             | Self::List
             | Self::Secret
             | Self::Secrets
+            | Self::TextsByName
             | Self::Words(_) => None,
         }
     }

@@ -23,8 +23,12 @@ pub struct Entry {
     pub targets: Vec<Endpoint>,
     /// Credentials of this entry, instead of the credentials in the registries' own options.
     pub credentials: EntryCredentials,
+    /// Selection of repositories of a source that is a tree. Default: all repositories.
+    pub repositories: plan::RepositorySelection,
     /// Selection of tags. Default: all tags.
     pub selection: plan::Selection,
+    /// Names of the tags at the targets. Default: the same names.
+    pub names: plan::TagNames,
     /// Platforms of an index to copy; `None` copies all platforms, with the index verbatim.
     pub platforms: Option<Vec<Platform>>,
     /// True if the referrers of an image (signatures, SBOMs) are copied too. Default true.

@@ -4,12 +4,15 @@
 use chrono_tz::Tz;
 
 use super::entry_credentials::{SIDES, Sides, read_sides};
+use super::repositories::{REPOSITORIES, read_repositories};
 use super::settings::{SETTINGS, Settings, read_settings};
+use super::tag_names::{Names, TAG_NAMES, read_tag_names};
 use crate::config::keys::table::{ANY, Shape, Table, key};
 use crate::config::model::endpoint::Endpoint;
 use crate::config::model::entry::{Entry, EntryName};
 use crate::config::reader::{Fields, Placed, Reader, Value};
 use crate::config::yaml::node::Node;
+use crate::plan::RepositorySelection;
 use crate::schedule::Schedule;
 
 pub(crate) static ENTRY: Table = Table {
@@ -50,6 +53,14 @@ pub(crate) static ENTRY: Table = Table {
             .secret(),
         ],
         SETTINGS,
+        TAG_NAMES,
+        // After `tags`: a key `include` in an entry more likely belongs there.
+        &[key(
+            "repositories",
+            Shape::Map(&REPOSITORIES),
+            "Repositories to copy from a source that ends in `/**`. Default: all.",
+            "",
+        )],
     ],
     required: &["name", "source"],
 };
@@ -60,6 +71,8 @@ pub(crate) struct Draft<'n> {
     pub(crate) source: Option<Placed<'n, Endpoint>>,
     pub(crate) targets: Vec<Placed<'n, Endpoint>>,
     pub(crate) credentials: Sides<'n>,
+    pub(crate) repositories: Option<Placed<'n, RepositorySelection>>,
+    pub(crate) names: Names<'n>,
     pub(crate) settings: Settings<'n>,
 }
 
@@ -70,9 +83,12 @@ pub(crate) fn read_entry<'n>(reader: &Reader<'_>, value: &Value<'n>, defaults: &
     let source = fields.get("source").and_then(|value| reader.placed(value, "a repository"));
     let targets = read_targets(reader, value, &fields);
     let credentials = fields.get("credentials").map(|value| read_sides(reader, value)).unwrap_or_default();
+    let repositories = fields.get("repositories");
+    let repositories = repositories.and_then(|value| Some((read_repositories(reader, value)?, value.clone())));
+    let names = read_tag_names(reader, &fields);
     let settings = read_settings(reader, &fields).over(defaults);
     fields.assert_all_read();
-    Some(Draft { name, source, targets, credentials, settings })
+    Some(Draft { name, source, targets, credentials, repositories, names, settings })
 }
 
 fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>) -> Vec<Placed<'n, Endpoint>> {
@@ -132,7 +148,9 @@ impl Draft<'_> {
             source: self.source?.0,
             targets: self.targets.into_iter().map(|(target, _)| target).collect(),
             credentials: self.credentials.into(),
+            repositories: self.repositories.map(|(repositories, _)| repositories).unwrap_or_default(),
             selection: tags.unwrap_or_default().selection,
+            names: self.names.names,
             platforms: platforms.flatten(),
             referrers: referrers.unwrap_or(true),
             foreign_layers: foreign_layers.unwrap_or_default(),

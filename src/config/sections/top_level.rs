@@ -14,6 +14,7 @@ use super::limits::LIMITS;
 use super::notify::{NOTIFY, WEBHOOK};
 use super::push_events::{PUSH_EVENTS, RECEIVER};
 use super::registry::REGISTRY;
+use super::repositories::REPOSITORIES;
 use super::settings::DEFAULTS;
 use super::status::STATUS;
 use super::tags::TAGS;
@@ -72,6 +73,7 @@ static TABLES: &[&Table] = &[
     &ENTRY,
     &SIDES,
     &TAGS,
+    &REPOSITORIES,
     &WINDOW,
     &STATUS,
     &PUSH_EVENTS,

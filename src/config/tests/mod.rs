@@ -7,4 +7,5 @@ mod json_schema;
 mod key_tables;
 mod random;
 mod support;
+mod tag_names;
 mod values;

@@ -44,7 +44,8 @@ async fn start(within: Duration) -> Running {
         }
     };
     let handler: Handler = Arc::new(move |request| handle(request).boxed());
-    let task = tokio::spawn(serve_within(socket, handler, shutdown.clone(), within));
+    let names: EntryNames = Arc::new(|| vec!["slow".to_owned(), "x".repeat(100_000)]);
+    let task = tokio::spawn(serve_within(socket, handler, names, shutdown.clone(), within));
     Running { path, shutdown, task, executed, _folder: folder }
 }
 
@@ -96,7 +97,7 @@ fn queued(entry: &str) -> Reply {
 }
 
 fn refused(error: &str) -> String {
-    format!("{{\"error\":\"{error}\"}}\n")
+    format!("{{\"reason\":\"{error}\"}}\n")
 }
 
 #[tokio::test]
@@ -146,7 +147,7 @@ async fn end_of_a_run_follows_as_a_second_line() {
 async fn invalid_requests_are_refused_and_block_no_other_client() {
     let server = start(NO_LIMIT).await;
     let post = |route: &'static str, body: &'static str| post(&server.path, route, body);
-    let unknown = "there is no route /erase: the routes are /entries/ENTRY/trigger, /entries/ENTRY/pause and \
+    let unknown = "there is no route /erase: the routes are /entries, /entries/ENTRY/trigger, /entries/ENTRY/pause and \
                    /entries/ENTRY/resume";
     assert_eq!(post("/erase", "").await, (404, refused(unknown)));
     let query = "the request has a query: send options as JSON in the body";
@@ -154,11 +155,11 @@ async fn invalid_requests_are_refused_and_block_no_other_client() {
     let (status, body) = post("/entries/a/trigger", "hello").await;
     assert_eq!((status, body), (400, refused("cannot parse the request: expected value at line 1 column 1")));
     let (status, body) = post("/entries/a/trigger", "{\"until\":null}").await;
-    assert!(status == 400 && body.starts_with("{\"error\":\"cannot parse the request: unknown field"), "{body}");
+    assert!(status == 400 && body.starts_with("{\"reason\":\"cannot parse the request: unknown field"), "{body}");
     let (status, body) = post("/entries/%FF/trigger", "").await;
-    assert!(status == 400 && body.starts_with("{\"error\":\"cannot parse the request: "), "{body}");
+    assert!(status == 400 && body.starts_with("{\"reason\":\"cannot parse the request: "), "{body}");
     let response = response_to(&server.path, b"GET /entries/a/trigger HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let method = "the routes of the control socket accept only POST";
+    let method = "the route /entries accepts only GET, and the other routes of the control socket accept only POST";
     assert_eq!(status_and_body(&response), (405, refused(method)));
     assert!(response.contains("\r\nallow: POST\r\n"), "{response}");
     let response = response_to(&server.path, b"{\"command\":\"trigger\"}\n").await;
@@ -261,4 +262,15 @@ async fn shutdown_closes_connections_and_removes_the_socket() {
     assert!(!server.path.exists());
     let absent = Client::connect(&server.path, &trigger("a")).await.unwrap_err();
     assert!(matches!(absent, ClientError::Absent { .. }), "{absent}");
+}
+
+#[tokio::test]
+async fn names_of_the_entries_are_listed_even_if_the_list_is_long() {
+    let running = start(NO_LIMIT).await;
+    let names = Client::list_entries(&running.path, SOON).await.unwrap();
+    assert_eq!((names[0].as_str(), names[1].len()), ("slow", 100_000));
+    assert!(matches!(
+        Client::list_entries(Path::new("/nonexistent/control.sock"), SOON).await,
+        Err(ClientError::Absent { .. })
+    ));
 }

@@ -1,6 +1,6 @@
 //! Single flight: only one transfer at a time sends a blob to a registry. The other transfers of the blob wait, and
-//! then find or mount it. A transfer that reads from another source does not wait for a slow sender, so that a slow
-//! source does not delay copies from other sources.
+//! then find or mount the blob. A transfer that reads from another source does not wait for a slow sender, so that a
+//! slow source does not delay copies from other sources.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use crate::copy::event::BlobOutcome;
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::Scope;
 
-/// Time for which a blob counts as present in a repository without a request. The target's garbage collection may
-/// delete the blob at any time. Then the PUT of the manifest reports the missing blob, and the blob is sent again.
+/// Time for which a recorded blob counts as present in a repository. No request checks the blob during this time. The
+/// target's garbage collection may delete the blob at any time. In this case, the PUT of the manifest reports the
+/// missing blob, and the blob is sent again.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
 /// Maximum number of blobs in the table. At about 200 bytes per blob, the table uses at most about 13 MiB.
@@ -83,7 +84,8 @@ impl FlightProgress {
         let (elapsed, sent) = (self.started.elapsed(), self.sent.load(Ordering::Relaxed));
         let position = self.stored.load(Ordering::Relaxed) + sent;
         let bytes_left = self.size.saturating_sub(position);
-        // The remaining time is `bytes_left * elapsed / sent`. Without a division, `sent` may be 0.
+        // The remaining time is `bytes_left * elapsed / sent`. The comparison multiplies instead of dividing, because
+        // `sent` may be 0.
         let is_quick = u128::from(bytes_left) * elapsed.as_millis() <= u128::from(sent) * MAX_REMAINING.as_millis();
         self.source == *source || elapsed < CHECK_INTERVAL || is_quick
     }
@@ -115,14 +117,15 @@ pub(crate) enum Claim {
     Wait(Waiting),
 }
 
-/// Wait for another transfer of the blob.
+/// Pending notification that another transfer of the blob has ended.
 #[derive(Debug)]
 pub(crate) struct Waiting(OwnedNotified);
 
 impl Waiting {
     /// Waits until the other transfer has ended, or until the progress of the other transfer must be checked.
     pub(crate) async fn wait(self) {
-        // The caller then claims the blob again, after a timeout too.
+        // The result is not needed: the caller claims the blob again, both after the notification and after the
+        // timeout.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
 }
@@ -152,7 +155,7 @@ impl Flights {
     }
 
     /// Claims the transfers of a blob to several repositories at once, like [`Flights::claim`]. No other claim is
-    /// processed in between.
+    /// processed between these claims.
     pub(crate) fn claim_each(
         self: &Arc<Self>,
         places: &[(Scope, RepositoryScope)],

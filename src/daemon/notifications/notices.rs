@@ -239,6 +239,7 @@ mod tests {
             source: "h.example/a".into(),
             target: "t.example/a".into(),
             tag: Some(name.parse().unwrap()),
+            source_tag: None,
             digest: Some(crate::oci::Digest::of(content.as_bytes())),
             source_digest: None,
             outcome,

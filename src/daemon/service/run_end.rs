@@ -65,6 +65,7 @@ pub(super) mod tests {
             source: "docker.io/library/app".into(),
             target: "prod.example/app".into(),
             tag: Some("v1".parse().unwrap()),
+            source_tag: None,
             digest: None,
             source_digest: None,
             outcome: TagOutcome::Deferred { until, reason: "the pull limit of docker.io".into() },

@@ -65,6 +65,7 @@ impl ActiveWork {
     pub(crate) fn apply_event(&mut self, entry: String, event: RunEvent, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
         match event {
+            RunEvent::Started(_) | RunEvent::Ended => {}
             RunEvent::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
             RunEvent::Tag(report) => report.outcome.count_in(&mut run.counts),
             RunEvent::Transfer(Event::TransferStarted(transfer)) => {
@@ -150,8 +151,17 @@ mod tests {
 
     fn tag(outcome: TagOutcome) -> RunEvent {
         let (source, target) = ("h/a".into(), "t/a".into());
-        let (digest, source_digest, tag, blobs) = (None, None, None, BlobCounts::default());
-        RunEvent::Tag(Box::new(TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }))
+        RunEvent::Tag(Box::new(TagReport {
+            source,
+            target,
+            tag: None,
+            source_tag: None,
+            digest: None,
+            source_digest: None,
+            outcome,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        }))
     }
 
     fn running(work: &ActiveWork, entry: &str) -> RunningState {

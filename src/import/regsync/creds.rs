@@ -2,21 +2,17 @@
 //! secret.
 
 use super::super::draft::{Draft, Registry};
+use super::super::limits::{add_remark, add_unknown, set_limits};
 use super::super::page::{Map, escape_variables};
 use super::super::reading::{Fields, Reading, View, quoted};
 use super::super::template::{Content, Template};
+use super::super::treatment::unsupported_keys;
 use super::super::variable::variable_name;
-use super::keys::{CREDS, SCHEME, unsupported_keys};
+use super::keys::{CREDS, SCHEME};
 use crate::oci::RegistryHost;
 
 /// Prefix of the names of Docker's credential helpers.
 const HELPER: &str = "docker-credential-";
-
-/// Requests per second that `limits.requests` can express.
-const RATES: std::ops::Range<f64> = 0.02..1e6;
-
-/// Maximum number of concurrent requests that `limits.concurrent` permits.
-const MOST_AT_ONCE: f64 = 1000.0;
 
 /// Translates one registry.
 pub(super) fn add_registry(view: &View<'_>, draft: &mut Draft, reading: &mut Reading) {
@@ -142,42 +138,5 @@ fn set_secret(
             let message = format!("the {key} is not carried over: set the environment variable {name}");
             registry.comments.push(reading.add_remark(view, message));
         }
-    }
-}
-
-/// Translates the limits. A missing number and 0 mean no limit.
-fn set_limits(fields: &Fields<'_>, registry: &mut Registry, reading: &mut Reading) {
-    match reading.number_of(fields, "reqPerSec") {
-        None | Some(0.0) => {}
-        Some(rate) if RATES.contains(&rate) => {
-            registry.limits.text("requests", format!("{}/min", (rate * 60.0).floor().max(1.0)));
-        }
-        Some(rate) => {
-            add_remark(fields, "reqPerSec", &format!("of {rate} cannot be expressed: no limit"), registry, reading)
-        }
-    }
-    match reading.number_of(fields, "reqConcurrent") {
-        None | Some(0.0) => {}
-        Some(most) if (1.0..=MOST_AT_ONCE).contains(&most) => registry.limits.verbatim("concurrent", most.floor()),
-        Some(most) if most > MOST_AT_ONCE => {
-            registry.limits.verbatim("concurrent", MOST_AT_ONCE);
-            let about = format!("of {} exceeds the maximum of {MOST_AT_ONCE}", quoted(&most.to_string()));
-            add_remark(fields, "reqConcurrent", &about, registry, reading);
-        }
-        Some(most) => add_unknown(fields, "reqConcurrent", &format!("of {most} is not valid"), registry, reading),
-    }
-}
-
-/// Adds a remark about a key, if the key is present.
-fn add_remark(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
-    if let Some(view) = fields.get(key) {
-        registry.comments.push(reading.add_remark(view, format!("`{key}` {about}")));
-    }
-}
-
-/// Adds a remark about an unknown value.
-fn add_unknown(fields: &Fields<'_>, key: &str, about: &str, registry: &mut Registry, reading: &mut Reading) {
-    if let Some(view) = fields.get(key) {
-        registry.comments.push(reading.add_unknown(view, format!("`{key}` {about}")));
     }
 }

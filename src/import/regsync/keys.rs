@@ -1,21 +1,7 @@
 //! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and the
 //! treatment of each key by an import. `docs/how-to/migrate.md` has the same tables for users.
 
-use super::super::reading::{Fields, Reading};
-
-/// Treatment of a key by an import.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Treatment {
-    /// The import reads the key, and writes keys of `sync.yaml` or a comment, or skips the entry.
-    Read,
-    /// The key changes neither the copied content nor its target. The text describes the behaviour of transship.
-    NoEffect(&'static str),
-}
-
-use Treatment::{NoEffect, Read};
-
-/// Key and its treatment.
-pub(super) type TreatedKey = (&'static str, Treatment);
+use super::super::treatment::{NoEffect, Read, TreatedKey};
 
 const HOOKS: &str = "regsync reads the key, but runs no hook";
 const RATE_LIMIT: &str =
@@ -69,6 +55,9 @@ pub(super) const DEFAULTS: [TreatedKey; 6] = [
 /// Keys of a set of tags.
 pub(super) const TAGS: [TreatedKey; 3] = [("allow", Read), ("deny", Read), ("semverRange", Read)];
 
+/// Keys of a selection of repositories.
+pub(super) const REPOS: [TreatedKey; 2] = [("allow", Read), ("deny", Read)];
+
 /// Keys of a registry under `creds`. transship always behaves as with `repoAuth`, and requests a token for each
 /// repository.
 pub(super) const CREDS: [TreatedKey; 22] = [
@@ -98,26 +87,6 @@ pub(super) const CREDS: [TreatedKey; 22] = [
 
 /// Deprecated key, which regsync ignores with a warning.
 pub(super) const SCHEME: TreatedKey = ("scheme", NoEffect("regsync also ignores this key: see `tls`"));
-
-/// Returns comments about keys without an equivalent and about unknown keys.
-pub(super) fn unsupported_keys(
-    fields: &Fields<'_>,
-    tables: &[&[TreatedKey]],
-    owner: &str,
-    reading: &mut Reading,
-) -> Vec<String> {
-    let mut comments = Vec::new();
-    for (key, view) in fields.iter() {
-        match tables.iter().copied().flatten().find(|(name, _)| name == key) {
-            Some((_, Read)) => {}
-            Some((_, NoEffect(instead))) => {
-                comments.push(reading.add_remark(view, format!("`{key}` has no equivalent: {instead}")));
-            }
-            None => comments.push(reading.add_unknown_key(key, view, owner)),
-        }
-    }
-    comments
-}
 
 #[cfg(test)]
 mod tests {

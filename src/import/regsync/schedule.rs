@@ -2,7 +2,8 @@
 //! accepts a step after one value (`5/15`), `?` for `*`, and a time zone before the expression. The intervals of the
 //! library are Go durations.
 
-use crate::schedule::Schedule;
+use super::super::duration::translate_duration;
+use super::super::duration::validated_schedule;
 
 /// Schedule in transship's syntax.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(super) fn translate_cron(written: &str) -> Option<Timing> {
     }
     let schedule = match expression.strip_prefix("@every ") {
         Some(duration) => translate_duration(duration)?,
-        None => validated(translate_fields(expression)?)?,
+        None => validated_schedule(translate_fields(expression)?)?,
     };
     Some(Timing { schedule, timezone: timezone.map(str::to_owned) })
 }
@@ -30,21 +31,6 @@ pub(super) fn translate_cron(written: &str) -> Option<Timing> {
 /// Translates an `interval`; `None` if it has no equivalent.
 pub(super) fn translate_interval(written: &str) -> Option<Timing> {
     Some(Timing { schedule: translate_duration(written)?, timezone: None })
-}
-
-/// Returns true for Go's zero duration, which regsync treats like a missing key.
-pub(super) fn is_zero_interval(written: &str) -> bool {
-    written == "0" || seconds(written) == Some(0.0)
-}
-
-fn validated(schedule: String) -> Option<String> {
-    schedule.parse::<Schedule>().is_ok().then_some(schedule)
-}
-
-/// Translates a duration. The text is unchanged if transship accepts it. The library drops fractions of a second.
-fn translate_duration(duration: &str) -> Option<String> {
-    let seconds = seconds(duration)?.floor();
-    validated(format!("every {duration}")).or_else(|| validated(format!("every {seconds}s")))
 }
 
 /// Splits off the time zone: `TZ=Europe/Berlin 0 3 * * *`.
@@ -86,31 +72,6 @@ fn translate_item(item: &str, last: &str, is_weekday: bool) -> Option<String> {
     })
 }
 
-/// Returns the seconds of a Go duration: `1h30m`, `1.5h`, `90000ms`.
-fn seconds(written: &str) -> Option<f64> {
-    if written == "0" {
-        return Some(0.0);
-    }
-    let (mut sum, mut rest) = (0.0, written);
-    while !rest.is_empty() {
-        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
-        let (unit, behind) =
-            behind.split_at(behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len()));
-        let size = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" | "μs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        sum += number.parse::<f64>().ok()? * size;
-        rest = behind;
-    }
-    (!written.is_empty()).then_some(sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,17 +97,5 @@ mod tests {
         }
         let zoned = translate_cron("CRON_TZ=Europe/Berlin 30 4 * * 1-5");
         assert_eq!(zoned.and_then(|timing| timing.timezone).as_deref(), Some("Europe/Berlin"));
-    }
-
-    #[test]
-    fn interval_is_parsed_like_a_go_duration() {
-        let read = |text| translate_interval(text).map(|timing| timing.schedule);
-        assert_eq!(read("60m").as_deref(), Some("every 60m"));
-        assert_eq!(read("1.5h").as_deref(), Some("every 1.5h"));
-        assert_eq!(read("90.5s").as_deref(), Some("every 90s"));
-        for other in ["60", "1d", "10s", "", "-1h", "800h"] {
-            assert_eq!(read(other), None, "{other}");
-        }
-        assert!(is_zero_interval("0") && is_zero_interval("0s") && !is_zero_interval("1s"));
     }
 }

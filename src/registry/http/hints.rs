@@ -136,7 +136,7 @@ mod tests {
                 assert!(hint(Flavor::ACR, status, body).contains("restore it (`az acr manifest restore`)"), "{body}");
             }
         }
-        assert!(hint(Flavor::ACR, 409, "").contains("if the digest is soft-deleted"));
+        assert!(hint(Flavor::ACR, 409, "").contains("list-deleted"));
         assert_eq!((hint(Flavor::ACR, 400, "no"), hint(Flavor::GENERIC, 409, "soft deleted")), ("", ""));
     }
 }

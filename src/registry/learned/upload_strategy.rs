@@ -242,7 +242,7 @@ impl UploadStrategy {
         }
     }
 
-    /// Logs once per registry that a later process cannot resume an upload in chunks.
+    /// Logs, at most once for each registry, that a later process cannot resume an upload in chunks.
     pub(crate) fn log_once_that_uploads_restart(&self, place: &str) {
         self.restart_log.call_once(|| {
             tracing::info!(

@@ -12,8 +12,8 @@ fn latest() -> ManifestRef {
     ManifestRef::Tag("latest".parse().unwrap())
 }
 
-/// Answers like a registry that requires like a registry that requires the token `good` and issues this token at `/token`. It has no manifests registry no
-/// blobs, and all and mounts succeed.
+/// Answers like a registry that requires `Bearer good`, and issues this token at `/token`. It has no manifests and no
+/// blobs, and all mounts succeed.
 fn with_tokens(request: &Received) -> axum::response::Response {
     if request.path.starts_with("/token") {
         return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
@@ -406,7 +406,7 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
 }
 
 /// Answers like Azure's registry, metadata service and Entra in one server. The Entra token is `entra`, the refresh
-/// token `refresh`, and the access token is are `good`.
+/// token `refresh`, and the access tokens are `good`.
 fn with_azure(request: &Received) -> axum::response::Response {
     let body = String::from_utf8_lossy(&request.body).into_owned();
     let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\

@@ -1,5 +1,4 @@
-//! Tests of auxiliary steps. For every response to such a step, the blob is copied, and no blob is assumed to
-//! exist
+//! Tests of auxiliary steps. For every response to such a step, the blob is copied, and no blob is assumed to exist
 //! without proof.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Flavor, Options, Registry, Repository};
 use crate::store::{BlobLookup, Target as _, UploadStart};
 
-/// Returns a repository of are flavour HEAD. The client makes at most two attempts. Its client sends at most two attempts.
+/// Returns a repository of a flavour at which blobs are queried by HEAD. Its client sends at most two attempts.
 fn repository(server: &Server) -> Repository {
     let options = Options { flavor: Some(Flavor::ECR), ..plain() };
     let policy = RetryPolicy { attempts: 2, max_throttles: 2, ..quick() };

@@ -25,7 +25,7 @@ fn registry(request: &Received, own_mount: impl Fn(bool) -> Response) -> Respons
     }
 }
 
-/// Returns 201 if the blob exists, and otherwise opens an upload session.
+/// Returns 201 if the blob exists, and otherwise opens a session.
 fn mounts(is_here: bool) -> Response {
     if is_here { answer(201, &[], "") } else { answer(202, &[("location", "/session")], "") }
 }

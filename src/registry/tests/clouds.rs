@@ -1,4 +1,4 @@
-//! Tests of the credentials of clouds with a scripted server: the number of requests, and the files that are read
+//! Tests of the services of clouds that need a scripted server: the number of requests, and the files that are read
 //! again. The integration tests simulate complete clouds.
 
 use std::path::Path;

@@ -76,7 +76,7 @@ async fn blobs_arrive_buffered_streamed_and_in_chunks() {
     }
 }
 
-/// Forwards connections to `to`. Closes the first connection client has sent `after` bytes.
+/// Forwards connections to `to`, and cuts off the first connection that has sent `after` bytes.
 async fn relay(to: String, after: u64) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -91,7 +91,7 @@ async fn relay(to: String, after: u64) -> String {
             let limit = if has_broken { u64::MAX } else { after };
             let mut limited = from_client.take(limit);
             if !has_broken {
-                // Until the cut, connections are forwarded one the other, because the client uses one only one.
+                // Until the cut, connections are forwarded one at a time: the client needs only one.
                 has_broken = tokio::io::copy(&mut limited, &mut to_server).await.unwrap_or(0) == after;
                 back.abort();
                 continue;
@@ -113,7 +113,7 @@ async fn interrupted_chunk_leaves_upload_that_resumes_or_restarts() {
     let registry = Registry::with_retry_policy(host.parse().unwrap(), Options { upload, ..plain() }, quick()).unwrap();
     let repository = registry.repository("in/chunks".parse().unwrap());
     let content = noise(500_000);
-    // The registry deletes a session if the number of number of stored bytes differs from the number in its `Location`. Until the
+    // The registry drops a session if the number of stored bytes differs from the number in its `Location`. Until the
     // registry notices the difference, the upload may resume.
     if let Err(error) = session(&repository, &content).await.unwrap().send(verified(&content)).await {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");

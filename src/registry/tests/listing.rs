@@ -46,7 +46,7 @@ fn numbered(range: std::ops::Range<usize>) -> String {
 
 #[tokio::test]
 async fn full_page_without_link_continues_after_last_name() {
-    // The registry has pages of 100 names, and 100 proxy drops their links.
+    // The registry has pages of 100 names, and a proxy drops their links.
     let dropped = Server::start(|request| {
         let last = request.path.rsplit_once("last=v").and_then(|(_, last)| last.parse::<usize>().ok());
         let from = last.map_or(0, |last| last + 1);
@@ -54,7 +54,7 @@ async fn full_page_without_link_continues_after_last_name() {
     })
     .await;
     assert_eq!(names(&dropped).await.unwrap().len(), 250);
-    // If a registry ignores or refuses `last`, its first page is the whole list.
+    // A registry that ignores `last`, or refuses it, has sent the whole list.
     let again = Server::start(|_| answer(200, &[], numbered(0..100))).await;
     assert_eq!((names(&again).await.unwrap().len(), again.requests().len()), (100, 2));
     let refusing = Server::start(|request| match request.path.contains("last") {
@@ -63,7 +63,7 @@ async fn full_page_without_link_continues_after_last_name() {
     })
     .await;
     assert_eq!(names(&refusing).await.unwrap().len(), 100);
-    // If the request for the the second page fails, not sent the whole list.
+    // A registry that fails at the second page has not sent the whole list.
     let failing = Server::start(|request| match request.path.contains("last") {
         false => answer(200, &[], numbered(0..100)),
         true => answer(500, &[], ""),
@@ -245,7 +245,7 @@ async fn success_without_list_never_means_missing_api() {
     let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
         "config":{"size":1},"layers":[]}"#;
     for odd in ["<html>log in</html>", "", "{}", r#"{"errors":[]}"#, "[]", image] {
-        // Both cases begin with the first request of a process: with and without a list under the fallback tag, and without a list.
+        // Both cases begin with the first request of a process: with a list under the fallback tag, and without a list.
         for listed in [false, true] {
             let referrer = Digest::of(b"sbom");
             let list = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{referrer}","size":1}}]}}"#);

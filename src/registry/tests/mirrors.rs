@@ -20,7 +20,7 @@ fn mirrored(origin: &Server, mirror: &Server) -> Mirrored {
     Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default())
 }
 
-/// Starts a registry with the manifest and this blob. The registry supports the blob from from offset.
+/// Starts a registry with the manifest and this blob. The registry serves the blob from any offset.
 async fn honest(content: &'static [u8]) -> Server {
     Server::start(move |request| {
         if request.path.contains("/manifests/") {
@@ -78,7 +78,7 @@ async fn mirror_that_truncates_blobs_backs_off_longer() {
     let (origin, mirror) =
         (honest(content).await, Server::start(move |_| answer(200, &[], streamed(&content[..3000]))).await);
     let source = mirrored(&origin, &mirror);
-    // The client requests the mirror again after 30 s. After the second failure, it waits for 60 s.
+    // The mirror is tried again after 30 s, and then not for 60 s.
     for (seconds, count) in [(0, 1), (31, 2), (31, 2), (31, 3), (61, 3), (61, 4)] {
         tokio::time::pause();
         tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
@@ -132,7 +132,7 @@ async fn throttling_mirror_is_skipped_without_delaying_reads() {
     let client = mirror.registry();
     let digest = Digest::of(MANIFEST);
     for _ in 0..2 {
-        // Each source has a new health, so the mirror is tried again, as if the back-off the end of a back-off.
+        // Each source has a new health, so the mirror is tried again, as after the end of a back-off.
         let name = format!("{}/hub", mirror.host).parse().unwrap();
         let copy = client.repository("hub/a/b".parse().unwrap());
         let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());

@@ -1,4 +1,4 @@
-//! Tests of registries that accept anonymous requests requests, never request credentials, but show more content to an
+//! Tests of registries that accept anonymous requests and never request credentials, but show more content to an
 //! authenticated user.
 
 use futures_util::TryStreamExt as _;
@@ -181,7 +181,7 @@ async fn failing_login_source_leaves_the_anonymous_answer() {
     let helper = Credentials::Helper { name: "not-installed-here".into(), env };
     let registry = server.registry_as(Options { credentials: Some(helper), ..plain() });
     assert!(!resolve(&registry, "hidden/a").await.unwrap());
-    // The catalog is an error, because the catalog without a login would be incomplete.
+    // Without the login, the catalog would be incomplete.
     let error = registry.catalog().try_collect::<Vec<_>>().await.unwrap_err();
     assert!(error.detail.contains("docker-credential-not-installed-here is not installed"), "{error}");
 }

@@ -21,7 +21,7 @@ async fn request_waits_for_pause_that_began_during_token_fetch() {
     let (shared, when) = (Arc::clone(&registry), Arc::clone(&pause_began));
     let server = Server::start(move |request| {
         if request.path.starts_with("/token") {
-            // The pause starts as if another request had just got a 429.
+            // The pause begins as if another request had just got a 429.
             shared.get().unwrap().sender().limiter.pause(SECOND);
             when.get_or_init(Instant::now);
             return answer(200, &[], r#"{"token":"t"}"#);

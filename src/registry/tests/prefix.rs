@@ -1,4 +1,4 @@
-//! Tests of a registry whose API is below a path prefix, and whose links and locations contain this without this prefix.
+//! Tests of a registry whose API is below a path, and whose links and locations lack this path.
 
 use futures_util::TryStreamExt as _;
 
@@ -7,7 +7,7 @@ use crate::oci::RepositoryName;
 use crate::registry::{Options, Transport};
 use crate::store::{Source as _, TagEntry};
 
-/// Answers like a registry behind a proxy that removes the prefix from requests.
+/// Answers like a registry behind a proxy that strips the prefix.
 fn behind_a_prefix(request: &Received) -> axum::response::Response {
     let whole = request.own.clone() + "/v2/a/b/tags/list?n=1&last=v1";
     match request.line().as_str() {

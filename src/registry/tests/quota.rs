@@ -36,7 +36,7 @@ fn limited(limit: &str, remaining: &str) -> Response {
     answer(200, &headers, BODY)
 }
 
-/// Returns an earlier report of the quota at this server's pull quota.
+/// Returns an earlier report of the quota at this server.
 fn earlier_report(server: &Server, remaining: u64) -> QuotaState {
     QuotaState {
         registry: server.host.parse().unwrap(),

@@ -1,6 +1,5 @@
 //! Tests of uploads that another process did not finish: the uploads that are recorded, and the query of the session
-//! for its position
-//! of an upload session.
+//! for its position.
 
 use std::sync::{Arc, Mutex};
 
@@ -31,7 +30,7 @@ pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], se
         Box::pin(async {})
     });
     let broken = StoreError::new("elsewhere/x", Step::ReadBlob, "x", ErrorKind::Unavailable, "gone");
-    // `Verified` withholds the piece, after the source piece that piece more than the number sent.
+    // `Verified` withholds the piece after the last piece that is sent.
     let pieces = content[..sent + 300].chunks(300).map(|piece| Ok(Bytes::copy_from_slice(piece)));
     let pieces: Vec<_> = pieces.chain([Err(broken)]).collect();
     let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").with_progress(Some(progress));
@@ -56,7 +55,7 @@ fn session_at(path: &str, last: usize) -> axum::response::Response {
     answer(202, &[("location", path), ("range", &format!("0-{last}"))], "")
 }
 
-/// Answers like a registry whose puts the number of stored bytes into the URL of a session.
+/// Answers like a registry that puts the number of stored bytes into the URL of a session.
 fn sessions(request: &Received) -> axum::response::Response {
     let address = |length: usize| format!("/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state={length}");
     match request.method.as_str() {
@@ -94,7 +93,7 @@ async fn another_process_resumes_at_the_session_location() {
     assert_eq!(lines[3], format!("PUT {own}350000&digest={}", blob(&content).digest.to_string().replace(':', "%3A")));
 }
 
-/// Returns true if an interrupted upload resumes after the answer gives these answers.
+/// Returns true if an interrupted upload resumes when the registry gives these answers.
 async fn resumes_with_answer(
     answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,
 ) -> Result<bool, StoreError> {

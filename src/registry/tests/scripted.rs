@@ -1,4 +1,4 @@
-//! Scripted server, which gives the answers that a test defines, and records the requests. The server itself has no
+//! Scripted server, which gives the answers that a test defines, and records its requests. The server itself has no
 //! code for registries.
 
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::registry::http::retry::RetryPolicy;
 use crate::registry::{Credentials, Options, Registry, Repository, Secret};
 use crate::store::{StoreError, Target as _, Upload, UploadStart, Verified};
 
-/// Request that the server received.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub(super) method: Method,
@@ -35,7 +35,7 @@ impl Received {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Returns the method and the path: `GET /v2/…`.
+    /// Returns `GET /v2/…`.
     pub(super) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -116,7 +116,7 @@ pub(super) fn me() -> Options {
     Options { credentials: Some(credentials), ..plain() }
 }
 
-/// Returns a policy with short pauses. The time limits are the default ones, so that a slow machine changes no result.
+/// Returns a policy with short pauses. The time limits stay, so that a slow machine changes no result.
 pub(super) fn quick() -> RetryPolicy {
     let pause = Duration::from_millis(1);
     RetryPolicy { first_pause: pause, longest_pause: pause, ..RetryPolicy::default() }
@@ -135,7 +135,7 @@ pub(super) fn blob(content: &[u8]) -> Descriptor {
     Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(content), content.len() as u64)
 }
 
-/// Returns verified content in pieces of 1,000 bytes.
+/// Returns content in pieces of 1,000 bytes.
 pub(super) fn verified(content: &[u8]) -> Verified {
     let pieces: Vec<_> = content.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x")
@@ -148,7 +148,7 @@ pub(super) async fn session(repository: &Repository, content: &[u8]) -> Result<B
     }
 }
 
-/// Returns this number of bytes with different values.
+/// Returns this many bytes with different values.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }

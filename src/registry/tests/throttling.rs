@@ -33,8 +33,8 @@ async fn retry_after_pauses_the_whole_registry() {
     while server.lines().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // The first response is in transit. A request that is sent that the client has received this response would be
-    // refused too.
+    // The first response is in transit. A request that is sent before the client has received this response would be
+    // refused.
     while registry.meter().repeats == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -65,8 +65,7 @@ async fn throttling_registry_gets_ten_attempts_then_busy() {
     assert_eq!(server.lines().len(), 10);
 }
 
-/// Reads a blob repeatedly, error must not above do while an error may be repeated. Returns the last
-/// error and the
+/// Reads a blob repeatedly, as the layers above do while an error may be repeated. Returns the last error and the
 /// number of calls.
 async fn read_while_it_may_be_repeated(repository: &Repository, blob: &Descriptor) -> (StoreError, usize) {
     for calls in 1..1000 {

@@ -1,5 +1,5 @@
-//! Tests of token services: the services that which requests the requested are sent, and the services that get
-//! scopes.
+//! Tests of token services: the services that get requests, the requested scopes, and the services that get
+//! credentials.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ async fn tokens() -> Server {
     Server::start(|_| answer(200, &[], r#"{"token":"good"}"#)).await
 }
 
-/// Starts a registry that requires tokens of the token service at this URL.
+/// Starts a registry that requires tokens of the service at this address.
 async fn registry_of(realm: String) -> Server {
     Server::start(move |request| match request.header("authorization") {
         Some("Bearer good") => answer(404, &[], ""),

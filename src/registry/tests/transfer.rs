@@ -367,7 +367,7 @@ async fn successful_chunk_counts_as_stored_despite_its_range() {
     }
 }
 
-/// Starts a server that accepts every chunk. `chunked_status` is the status of the commit after chunks with the status `of_chunks`, and `whole` the
+/// Starts a server that accepts every chunk. `chunked_status` is the status of a commit after chunks, and `whole` the
 /// status of a commit in one piece.
 async fn not_joining(chunked_status: u16, whole: u16) -> Server {
     Server::start(move |request| match request.method.as_str() {
@@ -394,7 +394,7 @@ async fn unassembled_chunks_cause_one_upload_in_one_piece() {
         assert_eq!((server.count("PATCH"), server.count("PUT")), (3, 2), "{chunked_status}");
         assert_eq!(server.requests().last().unwrap().body, content);
     }
-    // If the upload in one piece fails too, the blob fails. The client does not alternate between the two modes.
+    // If one piece fails too, the blob fails: the two modes do not alternate.
     let server = not_joining(400, 400).await;
     let content = noise(250_000);
     let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
@@ -542,7 +542,7 @@ async fn refused_mount_is_followed_by_a_session() {
             format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),
-            // The next upload sends no mount request.
+            // The next upload does not try the mount.
             format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),

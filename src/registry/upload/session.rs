@@ -69,8 +69,8 @@ impl Repository {
     }
 
     /// Tries to mount the blob. If the registry opens a session instead, returns that session. Returns `None` if the
-    /// registry does neither, for any reason. The blob is then uploaded. If mounts between these repositories seem to
-    /// fail in general, no mount between them is tried for a while.
+    /// registry neither mounts the blob nor opens a session, whatever the reason. The blob is then uploaded. If mounts
+    /// between the two repositories seem to fail in general, further calls return `None` without a request for a while.
     pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<UploadStart> {
         if self.registry.mount_denials().contains(from, &self.name) {
             return None;
@@ -111,8 +111,8 @@ impl Repository {
         }
     }
 
-    /// Logs once the registry's requirement for mounts, if it has one. If the requirement is not met, all blobs are
-    /// copied too, but each blob is uploaded.
+    /// Logs the registry's requirement for mounts, if the registry has a requirement. Only the first call for a
+    /// registry logs a line. If the registry mounts no blob, each blob is uploaded instead.
     fn log_mount_requirement(&self) {
         if let Some(requirement) = self.registry.flavor().mount_requirement
             && self.registry.facts().claim_log_of_mount_requirement()
@@ -146,14 +146,15 @@ impl Repository {
     }
 }
 
-/// Returns the URL for the next request of the session, if the response states one.
+/// Returns the URL for the next request of the session, if the response contains a `Location`.
 pub(crate) fn location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
     let url = redirect::resolve_location(&answer.url, location);
     url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
 }
 
-/// Returns true if the response states another digest than the digest of the blob, with the same algorithm.
+/// Returns true if the response states a digest that has the same algorithm as the digest of the blob but differs from
+/// it.
 pub(crate) fn contradicts(answer: &Response, blob: &Descriptor) -> bool {
     let other = |stored: Digest| stored.algorithm() == blob.digest.algorithm() && stored != blob.digest;
     answer.content_digest().is_some_and(other)
@@ -165,12 +166,12 @@ pub(crate) struct Session {
     pub(crate) repository: Repository,
     pub(crate) blob: Descriptor,
     pub(crate) location: Url,
-    /// Progress of an earlier process: the part of the blob that it sent.
+    /// Progress of an earlier process in this session. `None` if no earlier process sent a part of the blob.
     pub(crate) standing: Option<UploadProgress>,
-    /// Bytes that the session has beyond `standing`.
+    /// Bytes that the registry stored in this session beyond `standing`.
     pub(crate) surplus: Option<Surplus>,
-    /// True if a success of the session stated a `Range` that does not end with the sent bytes. No `Range` of the
-    /// session is trusted then.
+    /// True if the registry accepted a request of this session, but answered with a `Range` that does not end with the
+    /// sent bytes. The client then ignores every `Range` of this session.
     pub(crate) misstates: bool,
 }
 
@@ -279,8 +280,9 @@ impl Session {
             Ok(Committed::Seen) => Ok(1),
             Ok(Committed::Answered) => Ok(chunks),
             Err(Uncommitted::Refused(error)) if is_flawless => Err(self.retry_in_one_piece(error)),
-            // The sent bytes are verified. Either an interrupted request has still written into the session, or the
-            // registry has lost the bytes that an earlier process sent.
+            // The sent bytes are verified, so the content of the session is wrong for another reason: an interrupted
+            // request has nevertheless written bytes into the session, or the registry has lost the bytes that an
+            // earlier process sent.
             Err(Uncommitted::Refused(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Refused) => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }
@@ -291,8 +293,9 @@ impl Session {
         }
     }
 
-    /// Returns an error after which the blob is sent again in one piece: the registry accepted every chunk but did not
-    /// assemble them. Returns the same error if one piece was tried already, or if the error has another cause.
+    /// Converts the error of a registry that accepted every chunk but did not assemble the chunks. After the returned
+    /// error, the blob is sent again in one piece. Returns `error` unchanged if `error` has another cause, if the blob
+    /// was sent in one piece before, or if the registry refuses blobs in one piece.
     pub(crate) fn retry_in_one_piece(&self, error: StoreError) -> StoreError {
         use ErrorKind::{Busy, Denied, NotFound, NotTaken};
         let concerns_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);

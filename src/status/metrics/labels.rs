@@ -49,9 +49,14 @@ pub(super) struct EntryLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OutcomeLabels {
-    pub(super) entry: String,
-    pub(super) outcome: String,
+pub(super) struct OutcomeLabel {
+    pub(super) outcome: &'static str,
+}
+
+impl OutcomeLabel {
+    pub(super) fn new(outcome: &'static str) -> Self {
+        Self { outcome }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

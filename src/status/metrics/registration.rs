@@ -31,8 +31,15 @@ impl Metrics {
             Unit::Seconds,
             self.reload_success_timestamp.clone(),
         );
-        registry.register("entry_runs", "Runs that ended, by outcome", self.runs.clone());
-        registry.register_with_unit("entry_run_duration", "Duration of runs", Unit::Seconds, self.run_duration.clone());
+        registry.register("runs", "Runs of all entries that ended, by outcome", self.runs.clone());
+        let help = "Duration of runs of all entries";
+        registry.register_with_unit("run_duration", help, Unit::Seconds, self.run_duration.clone());
+        registry.register("tags", "Tags processed by runs of all entries, by outcome", self.tags.clone());
+        registry.register("entry_runs", "Runs of the entry that ended", self.entry_runs.clone());
+        let help = "Total duration of the entry's runs";
+        registry.register_with_unit("entry_run_duration", help, Unit::Seconds, self.entry_run_duration.clone());
+        let help = "Tags that the entry's runs copied or replaced";
+        registry.register("entry_changed_tags", help, self.entry_changed_tags.clone());
         for (name, help, family) in [
             ("entry_last_success_timestamp", "End of the last successful run of the entry", &self.last_success),
             (
@@ -45,7 +52,6 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
         registry.register("entry_paused", "1 if the entry is paused", self.paused.clone());
-        registry.register("entry_tags", "Tags processed by runs, by outcome", self.tags.clone());
         registry.register("registry_requests", "Requests by method and response status", self.requests.clone());
         registry.register_with_unit(
             "registry",

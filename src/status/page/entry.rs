@@ -92,7 +92,7 @@ fn table(runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
         table {
             caption {
                 "The last " (runs.len()) " runs, the latest first."
-                @if runs.len() >= RUNS as usize { " Earlier runs: transship history --entry NAME." }
+                @if runs.len() >= RUNS as usize { " Earlier runs: transship history NAME." }
             }
             thead { tr {
                 th { "Run" } th { "Started" } th { "Duration" } th { "Trigger" } th { "Outcome" } th { "Tags" }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::registries::list_limits;
 use super::words::format_count;
 use crate::config::{Config, Endpoint, Entry};
-use crate::plan::{ForeignLayers, Overwrite, Selection};
+use crate::plan::{ForeignLayers, Overwrite, RepositorySelection, Selection, TagNames};
 use crate::status::Snapshot;
 
 /// Maximum number of patterns, or of platforms, that are listed.
@@ -15,7 +15,13 @@ const NAMED: usize = 12;
 /// Renders the rules as items of a `dl`.
 pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Markup {
     html! {
+        @if !entry.repositories.takes_every_repository() {
+            dt { "Repositories" } dd { (describe_repositories(&entry.repositories)) }
+        }
         dt { "Tags" } dd { (describe_tags(&entry.selection)) }
+        @if !entry.names.keeps_every_name() {
+            dt { "Names at the target" } dd { (describe_names(&entry.names)) }
+        }
         dt { "Platforms" } dd { (describe_platforms(entry)) }
         dt { "If digests differ" } dd { (describe_overwrite(entry.overwrite)) }
         @if !entry.referrers { dt { "Signatures and SBOMs" } dd { "not copied" } }
@@ -36,6 +42,12 @@ pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Mark
     }
 }
 
+fn describe_repositories(selection: &RepositorySelection) -> String {
+    let RepositorySelection { include, exclude } = selection;
+    let included = if include.is_empty() { "all".to_owned() } else { join_items(include) };
+    if exclude.is_empty() { included } else { format!("{included}; but not {}", join_items(exclude)) }
+}
+
 fn describe_tags(selection: &Selection) -> String {
     let Selection { include, exclude, semver, newest, at_least } = selection;
     let mut words = vec![if include.is_empty() { "all".to_owned() } else { join_items(include) }];
@@ -46,6 +58,14 @@ fn describe_tags(selection: &Selection) -> String {
     words.extend(newest.map(|count| format!("the newest {count} of these")));
     words.extend(at_least.map(|count| format!("fewer than {count} are an error")));
     words.join("; ")
+}
+
+fn describe_names(names: &TagNames) -> String {
+    let TagNames { template, renamed } = names;
+    let single: Vec<String> = renamed.iter().map(|(from, to)| format!("{from} as {to}")).collect();
+    let template = template.as_ref().map(|template| template.to_string());
+    let words = (!single.is_empty()).then(|| join_items(&single)).into_iter();
+    words.chain(template).collect::<Vec<_>>().join("; other tags as ")
 }
 
 fn join_items<T: ToString>(items: &[T]) -> String {

@@ -23,45 +23,61 @@ pub(crate) struct RivalClaims(Vec<Claim>);
 /// Returns the claims of all other entries on the targets of a pair of repositories. For each other entry and target:
 ///
 /// - If the entry does not write to the target, it has no claim.
-/// - If the entry has the same source as the pair, the two configurations show its claims. No request is sent.
-/// - If the entry has another source, the function lists that source. If the listing fails, the tags that the entry
-///   selected in its last run are its claims, from the journal.
+/// - If the entry has the same source as the pair, and both entries keep the names of tags, the two configurations show
+///   its claims. No request is sent.
+/// - Otherwise, the function lists the source of the entry. If the listing fails, the tags that the entry selected in
+///   its last run are its claims, from the journal.
 pub(crate) async fn query_rival_claims(engine: &Engine, request: &RunRequest, pair: &Pair) -> RivalClaims {
     let (mut queries, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
         for entry in request.entries.iter().filter(|entry| entry.name != request.entry.name) {
             let Some(source) = source_for_target(entry, target) else { continue };
-            if source.is_same_place(&pair.source) {
+            let keep_names = request.entry.names.keeps_every_name() && entry.names.keeps_every_name();
+            if source.is_same_place(&pair.source) && keep_names {
                 known.extend(find_claims_on_same_source(&request.entry, entry, &source, target));
             } else {
-                queries.push(query_claim(engine, entry, source, target));
+                queries.push(query_claims(engine, entry, source, target));
             }
         }
     }
-    let mut claims = join_all(queries).await;
+    let mut claims: Vec<Claim> = join_all(queries).await.into_iter().flatten().collect();
     claims.extend(known);
     RivalClaims(claims)
 }
 
-async fn query_claim(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoint) -> Claim {
-    let tags = query_claimed_tags(engine, entry, &source).await;
-    Claim { entry: entry.name.to_string(), source: source.to_string(), target: target.to_string(), tags }
+/// Returns the claims of an entry that selects these tags and pins of a source. `target` is the target endpoint as
+/// text.
+fn claim_selected(entry: &Entry, source: &Endpoint, target: &str, selected: &Selected) -> Vec<Claim> {
+    let claim = |source: String, tags: Vec<Tag>| Claim {
+        entry: entry.name.to_string(),
+        source,
+        target: target.to_owned(),
+        tags,
+    };
+    let (mut kept, mut claims) = (Vec::new(), Vec::new());
+    for tag in &selected.tags {
+        match entry.names.target_tag(tag) {
+            Ok(name) if *name == *tag => kept.push(tag.clone()),
+            // Two tags with one name at the target have different sources.
+            Ok(name) => claims.push(claim(format!("{source}:{tag}"), vec![name.into_owned()])),
+            Err(_) => {}
+        }
+    }
+    for (tag, digest) in &selected.pins {
+        let name = entry.names.target_tag(tag).map(|name| vec![name.into_owned()]);
+        claims.push(claim(pinned_source(source, *digest), name.unwrap_or_default()));
+    }
+    claims.push(claim(source.to_string(), kept));
+    claims
 }
 
 /// Returns the claims of `rival`, an entry with the same source as `own`. No listing is needed, because only two kinds
 /// of tags can conflict: tags that `rival` pins, and tags that `own` pins and `rival` selects without a pin.
 fn find_claims_on_same_source(own: &Entry, rival: &Entry, source: &Endpoint, target: &Endpoint) -> Vec<Claim> {
     let own_pins = own.selection.pins();
-    let follows = own_pins.into_keys().filter(|tag| rival.selection.takes(tag)).collect();
-    let claim = |source: String, tags: Vec<Tag>| Claim {
-        entry: rival.name.to_string(),
-        source,
-        target: target.to_string(),
-        tags,
-    };
-    let pins = rival.selection.pins().into_iter();
-    let pinned = pins.map(|(tag, digest)| claim(pinned_source(source, digest), vec![tag]));
-    std::iter::once(claim(source.to_string(), follows)).chain(pinned).collect()
+    let tags = own_pins.into_keys().filter(|tag| rival.selection.takes(tag)).collect();
+    let selected = Selected { tags, pins: rival.selection.pins(), ..Selected::default() };
+    claim_selected(rival, source, &target.to_string(), &selected)
 }
 
 /// Returns the text for the source of a pinned tag. The text differs from that of the source itself, so that a pinned
@@ -71,45 +87,46 @@ fn pinned_source(source: &Endpoint, digest: Digest) -> String {
 }
 
 impl RivalClaims {
-    /// Returns the tags that both the entry of `request` and another entry would write from different sources. `own`
-    /// are the tags that the entry selects.
-    pub(crate) fn conflicts_with(self, request: &RunRequest, pair: &Pair, own: &Selected) -> Conflicts {
+    /// Returns the tags that both the entry of `request` and another entry would write from different sources, and the
+    /// names that the entry would give to several tags. `own` are the tags that the entry selects, and `others` further
+    /// tags of the source that the entry would select in another run.
+    pub(crate) fn conflicts_with(self, request: &RunRequest, pair: &Pair, own: &Selected, others: &[Tag]) -> Conflicts {
         let Self(mut claims) = self;
-        for target in pair.targets.iter().map(ToString::to_string) {
-            if claims.iter().any(|claim| claim.target == target) {
-                let entry = request.entry.name.to_string();
-                let claim = |source: String, tags: Vec<Tag>| Claim {
-                    entry: entry.clone(),
-                    source,
-                    target: target.clone(),
-                    tags,
-                };
-                claims.push(claim(pair.source.to_string(), own.tags.clone()));
-                let pins = own.pins.iter();
-                claims.extend(pins.map(|(tag, digest)| claim(pinned_source(&pair.source, *digest), vec![tag.clone()])));
+        let entry = &request.entry;
+        let targets: Vec<String> = pair.targets.iter().map(ToString::to_string).collect();
+        for target in &targets {
+            if claims.iter().any(|claim| claim.target == *target) {
+                claims.extend(claim_selected(entry, &pair.source, target, own));
             }
         }
-        find_conflicts(&claims)
+        let mut conflicts = find_conflicts(&claims);
+        let shared = entry.names.shared_names(own.tags.iter().chain(own.pins.keys()).chain(others));
+        for target in targets {
+            for name in shared.keys() {
+                conflicts.entry((target.clone(), name.clone())).or_insert_with(|| vec![entry.name.to_string()]);
+            }
+        }
+        conflicts
     }
 }
 
-/// Returns the tags that an entry selects at one of its sources.
-async fn query_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
-    let Ok(opened) = engine.endpoints.source(source, AccessContext::at_source(entry)) else { return Vec::new() };
+/// Returns the claims of an entry at one of its sources.
+async fn query_claims(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoint) -> Vec<Claim> {
+    let target = target.to_string();
+    let Ok(opened) = engine.endpoints.source(&source, AccessContext::at_source(entry)) else { return Vec::new() };
     match list_tags(opened.as_ref(), &entry.selection).await {
-        Ok(listing) => {
-            let selected = entry.selection.select(tag_names(&listing));
-            selected.tags.into_iter().chain(selected.pins.into_keys()).collect()
-        }
+        Ok(listing) => claim_selected(entry, &source, &target, &entry.selection.select(tag_names(&listing))),
         Err(error) => {
             tracing::warn!(rival = %entry.name, %error, "cannot list the tags of another entry that writes to \
              the same target; the tags of its last run are used");
-            read_last_claimed_tags(engine, entry, source).await
+            let tags = read_last_claimed_tags(engine, entry, &source).await;
+            vec![Claim { entry: entry.name.to_string(), source: source.to_string(), target, tags }]
         }
     }
 }
 
-/// Returns the tags that an entry selected in its last run at one of its sources, from the journal.
+/// Returns the names at the target of the tags that an entry selected in its last run at one of its sources, from the
+/// journal.
 async fn read_last_claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
     let Some(journal) = &engine.journal else { return Vec::new() };
     let selected = journal.last_selection(entry.name.as_str()).await.unwrap_or_default();

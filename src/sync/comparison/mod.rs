@@ -2,4 +2,5 @@
 
 pub(super) mod conflicts;
 pub(super) mod tag_comparison;
+pub(super) mod tag_naming;
 pub(super) mod target_listing;

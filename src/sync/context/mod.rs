@@ -1,4 +1,4 @@
-//! Context of a run: the services that it uses, its request, and the results that it collects.
+//! Context of a run: the services that the run uses, the request for the run, and the results that the run collects.
 
 pub(super) mod engine;
 pub(super) mod run;

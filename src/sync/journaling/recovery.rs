@@ -1,6 +1,6 @@
 //! Recovery of evidence after an interrupted run. Before a run writes a tag, it records an intent. If the run is
-//! interrupted, the intent stays open. The recovery requests each such tag from its target once. Then it completes the
-//! evidence, or deletes the intent.
+//! interrupted, the intent stays open. The recovery requests each such tag from its target once. Then the recovery
+//! completes the evidence, or deletes the intent.
 //!
 //! Each run recovers the intents at the targets of its own entry. The daemon recovers the intents at all targets when
 //! it starts. An intent is recovered even if another entry recorded it, because entries are renamed and removed, and
@@ -24,7 +24,7 @@ use crate::sync::selection::pairs::source_for_target;
 use crate::sync::{AccessContext, OpenError};
 
 /// Maximum number of targets that are queried at once. The recovery requests one tag at a time from each target, and
-/// skips the rest of a target after the first request that fails.
+/// skips the remaining intents at a target after the first request that fails.
 const TARGETS_AT_ONCE: usize = 16;
 
 /// Maximum number of tags of one target that a log line names.
@@ -158,8 +158,8 @@ fn log_unrecovered(target: &str, open: usize, problem: &str) {
     tracing::warn!(target, open, problem, "cannot query a target for tags that an interrupted run may have written");
 }
 
-/// Checks one intent. The outer error is that of the target, and the inner error that of the journal. If several runs
-/// check the same intent, only the first run that closes the intent logs the finding.
+/// Checks one intent. The outer error is an error of the target, and the inner error is an error of the journal. If
+/// several runs check the same intent, only the first run that closes the intent logs the finding.
 async fn recover_intent(
     journal: &Journal,
     target: &dyn Target,
@@ -175,8 +175,9 @@ async fn recover_intent(
         }
         _ => judge_digest(arrival.digest, arrival.previous, present),
     };
-    // Another run, which could not check the intent, may have overwritten the tag in the meantime. That run has
-    // recorded the content that it found under the tag before the write.
+    // A later run may have overwritten the tag without checking the intent. Before its write, the later run recorded
+    // the digest that it found under the tag. If that digest is the intended digest, the interrupted run had written
+    // the tag.
     let was_found_later = finding != Finding::Written && journal.was_found_later(intent.id).await.unwrap_or_default();
     let finding = if was_found_later { Finding::Written } else { finding };
     let closed = match (finding, present.filter(|_| !was_found_later)) {
@@ -192,8 +193,8 @@ async fn recover_intent(
     }))
 }
 
-/// Judges a list of referrers that differs from the previous list. The digest of the list was unknown when the intent
-/// was recorded, so the list counts as written if it contains all intended referrers.
+/// Determines if the interrupted run wrote a list of referrers, which differs from the previous list. The digest of the
+/// list was unknown when the intent was recorded, so the list counts as written if it contains all intended referrers.
 async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
     let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
     let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };
@@ -221,7 +222,7 @@ fn log_finding(intent: &Intent, finding: Finding, present: Option<Digest>) {
     }
 }
 
-/// Judges a tag by its present digest.
+/// Determines from the present digest of a tag if the interrupted run wrote the intended digest.
 fn judge_digest(intended: Digest, previous: Option<Digest>, present: Option<Digest>) -> Finding {
     if present == Some(intended) {
         Finding::Written

@@ -20,23 +20,19 @@ pub struct LoginReport {
 }
 
 /// One check and its result.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginAnswer {
     /// True if a run gets the access that it needs.
     pub ok: bool,
     /// True if the check failed for access that runs can do without, or if its result is uncertain.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub warning: bool,
     /// Kind of the check: `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
     pub check: &'static str,
     /// The identity with which the check was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// The repository of the check, if the check concerns only one repository.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
     /// The entries that need this access.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<String>,
     /// The result, or the error and its remedy.
     pub detail: String,
@@ -55,7 +51,34 @@ impl LoginReport {
     }
 }
 
+impl serde::Serialize for LoginAnswer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Json<'a> {
+            check: &'static str,
+            outcome: &'static str,
+            identity: &'a Option<String>,
+            repository: &'a Option<String>,
+            entries: &'a [String],
+            reason: &'a str,
+        }
+        let Self { ok: _, warning: _, check, identity, repository, entries, detail } = self;
+        Json { check, outcome: self.outcome_word(), identity, repository, entries, reason: detail }
+            .serialize(serializer)
+    }
+}
+
 impl LoginAnswer {
+    /// Returns the outcome in JSON: `ok`, `warning` or `failed`.
+    #[must_use]
+    pub fn outcome_word(&self) -> &'static str {
+        match (self.ok, self.warning) {
+            (true, false) => "ok",
+            (true, true) => "warning",
+            (false, _) => "failed",
+        }
+    }
+
     /// Creates a check from its result or its error.
     pub(crate) fn new(check: &'static str, result: Result<String, String>) -> Self {
         let ok = result.is_ok();

@@ -157,7 +157,7 @@ async fn expand_entries<'a>(
     endpoints: &Endpoints,
 ) -> Vec<(&'a Entry, ExpandedEntry)> {
     let expand = |entry: &'a Entry| async move {
-        let found = list_pairs(entry, endpoints).take(MAX_REPOSITORIES + 1).collect::<Vec<_>>();
+        let found = list_pairs(entry, endpoints, Box::new(|_| ())).take(MAX_REPOSITORIES + 1).collect::<Vec<_>>();
         let Ok(found) = tokio::time::timeout(CHECK_TIMEOUT, found).await else {
             return (entry, Err(timeout_message(CHECK_TIMEOUT)));
         };

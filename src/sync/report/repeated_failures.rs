@@ -69,6 +69,7 @@ mod tests {
             source: "src.example/app".into(),
             target: "prod.example/app".into(),
             tag: Some(tag.parse().unwrap()),
+            source_tag: None,
             digest: Some(digest),
             source_digest: Some(digest),
             outcome: TagOutcome::failed_at(Side::Target, &error),

@@ -8,16 +8,18 @@ use crate::config::Warning;
 use crate::copy::CopyError;
 use crate::copy::event::{Arrival, BlobCounts, LeftBehind};
 use crate::journal::{Outcome, RunEnd, TagCounts};
-use crate::oci::{Digest, Tag};
+use crate::json_form;
+use crate::oci::{Digest, ManifestRef, Tag};
 use crate::store::{Side, Step, StoreError};
+use crate::sync::endpoints::clients::RateLimited;
 
 /// Formats an instant as in the log: RFC 3339 in UTC, in whole seconds.
 pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Report of one run of one entry.
-#[derive(Debug, Clone, serde::Serialize)]
+/// Report of one run of one entry. Its JSON also has the sums `counts` and `bytes`.
+#[derive(Debug, Clone)]
 pub struct RunReport {
     /// Name of the entry.
     pub entry: String,
@@ -28,7 +30,6 @@ pub struct RunReport {
     /// Time at which the run ended.
     pub ended: DateTime<Utc>,
     /// Outcome of the run.
-    #[serde(flatten)]
     pub outcome: RunOutcome,
     /// Reports of all tags and pinned digests, one for each target.
     pub tags: Vec<TagReport>,
@@ -43,6 +44,48 @@ pub struct RunReport {
     /// Warnings about selected items that the source does not have, such as a pattern without a match. They do not
     /// change the outcome.
     pub warnings: Vec<Warning>,
+    /// Registries that had asked for a pause when the run was interrupted or timed out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<RateLimited>,
+}
+
+impl serde::Serialize for RunReport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Json<'a> {
+            run: Option<i64>,
+            entry: &'a str,
+            #[serde(serialize_with = "json_form::instant")]
+            started: DateTime<Utc>,
+            #[serde(serialize_with = "json_form::instant")]
+            ended: DateTime<Utc>,
+            #[serde(flatten)]
+            outcome: &'a RunOutcome,
+            counts: TagCounts,
+            bytes: u64,
+            tags: &'a [TagReport],
+            problems: &'a [String],
+            left_behind: &'a [LeftBehindReport],
+            in_doubt: &'a [InDoubt],
+            warnings: &'a [Warning],
+        }
+        let Self { entry, run, started, ended, outcome, tags, problems, left_behind, in_doubt, warnings } = self;
+        let json = Json {
+            run: *run,
+            entry,
+            started: *started,
+            ended: *ended,
+            outcome,
+            counts: self.counts(),
+            bytes: self.bytes(),
+            tags,
+            problems,
+            left_behind,
+            in_doubt,
+            warnings,
+        };
+        json.serialize(serializer)
+    }
 }
 
 /// Manifest whose referrers could not be determined.
@@ -85,6 +128,7 @@ pub enum RunOutcome {
         /// Process ID of the other process.
         pid: u32,
         /// Time at which the other process started its run.
+        #[serde(serialize_with = "json_form::instant")]
         since: DateTime<Utc>,
     },
 }
@@ -96,8 +140,11 @@ pub struct TagReport {
     pub source: String,
     /// Target repository.
     pub target: String,
-    /// Tag; `None` for a digest.
+    /// Tag at the target; `None` for a digest.
     pub tag: Option<Tag>,
+    /// Tag at the source, if the entry gives it another name at the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_tag: Option<Tag>,
     /// Digest that the target should have. `None` if the digest could not be determined.
     pub digest: Option<Digest>,
     /// Digest at the source. This digest differs from `digest` if an index was derived for some platforms.
@@ -139,13 +186,15 @@ pub enum TagOutcome {
     /// The tag waits, because the pull quota of its source is used up.
     Deferred {
         /// Time at which to check if more reads are allowed.
+        #[serde(serialize_with = "json_form::instant")]
         until: DateTime<Utc>,
         /// Message about the limit.
         reason: String,
     },
-    /// Several entries claim the tag from different sources. No run of these entries writes the tag.
+    /// Several entries claim the tag from different sources, or an entry gives this name to several tags of its source.
+    /// No run of these entries writes the tag.
     Conflict {
-        /// Names of all entries that claim the tag.
+        /// Names of all entries that claim the tag. One name if the entry gives this name to several tags.
         entries: Vec<String>,
     },
     /// The tag could not be synced. The target's tag is unchanged.
@@ -157,6 +206,7 @@ pub enum TagOutcome {
         /// Digest or tag that the step processed.
         subject: Option<String>,
         /// Complete error message.
+        #[serde(rename = "reason")]
         message: String,
     },
 }
@@ -255,11 +305,11 @@ impl TagReport {
             }
             _ => return None,
         };
-        let tag = self.tag.as_ref().map_or("", |tag| tag.as_str());
+        let names = [&self.tag, &self.source_tag].map(|tag| tag.as_ref().map_or("", |tag| tag.as_str()));
         // A short tag may be part of any word. Messages have the tag as a separate word, so only whole words are
         // compared.
         let words = message.split(' ').map(|word| match word.trim_end_matches([':', ',']) {
-            bare if bare == tag || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
+            bare if names.contains(&bare) || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
             _ => word,
         });
         let message = words.collect::<Vec<_>>().join(" ");
@@ -272,6 +322,7 @@ impl TagReport {
             source: arrival.source.clone(),
             target: arrival.target.clone(),
             tag: arrival.tag.clone(),
+            source_tag: renamed_tag(arrival),
             digest: Some(arrival.digest),
             source_digest: Some(arrival.source_digest),
             outcome,
@@ -296,6 +347,7 @@ impl RunReport {
             left_behind: Vec::new(),
             in_doubt: Vec::new(),
             warnings: Vec::new(),
+            waiting_for: Vec::new(),
         }
     }
 
@@ -311,6 +363,12 @@ impl RunReport {
     #[must_use]
     pub fn has_withheld_items(&self) -> bool {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
+    }
+
+    /// Returns a reason, followed by the registries for which the run waited.
+    pub(crate) fn with_waits(&self, reason: &str) -> String {
+        let waits: Vec<String> = self.waiting_for.iter().map(RateLimited::in_words).collect();
+        if waits.is_empty() { reason.to_owned() } else { format!("{reason}, waiting for {}", waits.join(" and ")) }
     }
 
     /// Returns the time at which the entry should run again because of deferred tags; `None` if there are none.
@@ -343,8 +401,8 @@ impl RunReport {
             _ => None,
         };
         let cut_short = match self.outcome {
-            RunOutcome::TimedOut => Some("the run took longer than its timeout".to_owned()),
-            RunOutcome::Interrupted => Some("the run was interrupted".to_owned()),
+            RunOutcome::TimedOut => Some(self.with_waits("the run took longer than its timeout")),
+            RunOutcome::Interrupted => Some(self.with_waits("the run was interrupted")),
             _ => None,
         };
         let deferred = || self.tags.iter().find_map(deferral_reason);
@@ -393,6 +451,12 @@ impl LeftBehindReport {
     }
 }
 
+/// Returns the tag at the source of a copy that gave the tag another name.
+fn renamed_tag(arrival: &Arrival) -> Option<Tag> {
+    let ManifestRef::Tag(tag) = &arrival.source_reference else { return None };
+    arrival.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())
+}
+
 /// Returns the reason why a tag is deferred.
 fn deferral_reason(tag: &TagReport) -> Option<String> {
     match &tag.outcome {
@@ -404,5 +468,13 @@ fn deferral_reason(tag: &TagReport) -> Option<String> {
 /// Returns the message for a conflicting tag.
 pub(crate) fn conflict_message(tag: &TagReport, entries: &[String]) -> String {
     let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
+    if let [entry] = entries {
+        let from = tag.source_tag.as_ref().or(tag.tag.as_ref()).map(ToString::to_string).unwrap_or_default();
+        return format!(
+            "the tag {from} would get the name {name} at {}, which the entry {entry} also gives to another tag: give \
+             each tag a name of its own",
+            tag.target
+        );
+    }
     format!("{}:{name} is claimed by the entries {} from different sources", tag.target, entries.join(" and "))
 }

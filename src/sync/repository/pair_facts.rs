@@ -8,9 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::config::Endpoint;
+use crate::oci::Tag;
 use crate::plan::Selected;
 use crate::store::Source;
 use crate::sync::comparison::conflicts::{Conflicts, query_rival_claims};
+use crate::sync::comparison::tag_naming::query_name_rivals;
 use crate::sync::comparison::target_listing::{TargetState, query_target_state};
 use crate::sync::context::run::Run;
 use crate::sync::referrers::checks::ReferrerChecks;
@@ -44,19 +46,22 @@ pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPa
     let states = join_all(states).map(Ok);
     let rivals = query_rival_claims(run.engine, run.request, pair).map(Ok);
     let checks = ReferrerChecks::load(run, source.place()).map(Ok);
-    let ((listing, selected), target_states, rivals, checks) =
+    let ((listing, selected, others), target_states, rivals, checks) =
         try_join4(selected, states, rivals, checks).await.ok()?;
-    let conflicts = rivals.conflicts_with(run.request, pair, &selected);
+    let conflicts = rivals.conflicts_with(run.request, pair, &selected, &others);
     Some(PairFacts { listing, selected, target_states, conflicts, checks })
 }
 
-/// Returns the source's tags and the tags that the entry selects. After a failure, reports the problem and returns
+/// Returns the source's tags, the tags that the entry selects, and, in a run for pushed tags, the further tags that
+/// would get the name of a pushed tag. After a failure, reports the problem and returns
 /// `None`.
-async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected)> {
+async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected, Vec<Tag>)> {
     let selection = &run.request.entry.selection;
     if let Some(only) = &run.request.only {
         let selected = only.select(source, &pair.source, selection).await;
-        return selected.map_err(|error| run.report_problem(format!("source {error}"))).ok();
+        let (listing, selected) = selected.map_err(|error| run.report_problem(format!("source {error}"))).ok()?;
+        let others = query_name_rivals(source, &run.request.entry, &selected).await;
+        return Some((listing, selected, others));
     }
     let listing = match list_tags(source, selection).await {
         Ok(listing) => listing,
@@ -78,7 +83,7 @@ async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<
         Ok(mut selected) => {
             // A run does not report the verdicts, and a list may have a million tags.
             selected.verdicts = Vec::new();
-            Some((listing, selected))
+            Some((listing, selected, Vec::new()))
         }
         Err(shortfall) => {
             run.report_problem(format!("source {}: {shortfall}", source.place()));

@@ -14,6 +14,7 @@ use crate::copy::{Batch, Order, Outcome};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::sync::comparison::conflicts::Conflicts;
+use crate::sync::comparison::tag_naming::ReportedTag;
 use crate::sync::comparison::target_listing::TargetState;
 use crate::sync::context::run::Run;
 use crate::sync::journaling::derived_digests::DerivedDigests;
@@ -109,14 +110,12 @@ impl RepositorySync<'_> {
         wanted: Option<Digest>,
         outcome: TagOutcome,
     ) {
-        let tag = match reference {
-            ManifestRef::Tag(tag) => Some(tag.clone()),
-            ManifestRef::Digest(_) => None,
-        };
+        let ReportedTag { tag, source_tag } = ReportedTag::new(&self.run.request.entry, reference);
         let report = TagReport {
             source: self.pair.source.place().to_owned(),
             target: self.pair.targets[target_index].place().to_owned(),
             tag,
+            source_tag,
             digest: wanted.or(source_digest),
             source_digest,
             outcome,
@@ -138,8 +137,8 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Stores the digests of a tag at the source and at a target, until [`Self::record_observations`] writes them to
-    /// the journal.
+    /// Stores the digests of a tag at the source and at a target, under the name of the tag at the target, until
+    /// [`Self::record_observations`] writes them to the journal.
     pub(super) fn observe(
         &self,
         target_index: usize,
@@ -147,8 +146,8 @@ impl RepositorySync<'_> {
         source_digest: Digest,
         target_digest: Option<Digest>,
     ) {
-        if let ManifestRef::Tag(tag) = reference {
-            let observation = Observation { tag: tag.clone(), source_digest, target_digest };
+        if let Some(tag) = ReportedTag::new(&self.run.request.entry, reference).tag {
+            let observation = Observation { tag, source_digest, target_digest };
             self.progress.observations.lock().push((target_index, observation));
         }
     }

@@ -15,6 +15,7 @@ use crate::store::{ErrorKind, Side, Step, StoreError, Target};
 use crate::sync::comparison::tag_comparison::{
     confirm_target_digest, decide_action, overwrite_rule, query_source_digest, query_target_digest,
 };
+use crate::sync::comparison::tag_naming::target_reference;
 use crate::sync::comparison::target_listing::TagState;
 use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::report::run_report::TagOutcome;
@@ -80,11 +81,15 @@ impl RepositorySync<'_> {
 
     /// Does the work of [`Self::sync_tag`] within the span of the tag.
     async fn compare_and_copy(&self, reference: &ManifestRef, slot: &TagSlot<'_>) {
-        let compared = match self.compare_sides(reference, &self.listing, slot).await {
+        let at_target = match target_reference(&self.run.request.entry, reference) {
+            Ok(at_target) => at_target,
+            Err(outcome) => return self.record_outcome_at_all(reference, None, &outcome).await,
+        };
+        let compared = match self.compare_sides(reference, &at_target, &self.listing, slot).await {
             // The tag may have been overwritten since it was listed. No outcome is recorded yet, so the comparison is
             // repeated once, without the list.
             Ok(Compared { confirmed: Err(Unconfirmed::Differs(_)), .. }) => {
-                self.compare_sides(reference, &Listing::default(), slot).await
+                self.compare_sides(reference, &at_target, &Listing::default(), slot).await
             }
             compared => compared,
         };
@@ -118,29 +123,31 @@ impl RepositorySync<'_> {
             self.record_outcome(target_index, reference, Some(source_digest), Some(wanted), outcome).await;
             slot.release();
         }
-        self.copy_to_targets(reference, source_digest, orders, slot).await;
+        self.copy_to_targets(reference, &at_target, source_digest, orders, slot).await;
         self.sync_late_companions(reference, source_digest, wanted, &unchanged, slot).await;
     }
 
-    /// Queries the source and the targets concurrently, and decides the action at each target. The digests in `listing`
+    /// Queries the source and the targets concurrently, and decides the action at each target. `at_target` is the
+    /// reference at the targets, where the tag may have another name. The digests in `listing`
     /// are not requested again. An error includes the source's digest if the digest is known.
     async fn compare_sides(
         &self,
         reference: &ManifestRef,
+        at_target: &ManifestRef,
         listing: &Listing,
         slot: &TagSlot<'_>,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
-        let known: Vec<TagState> = self.target_states.iter().map(|state| state.tag_state(reference)).collect();
+        let known: Vec<TagState> = self.target_states.iter().map(|state| state.tag_state(at_target)).collect();
         let overwrite = overwrite_rule(&self.run.request.entry, reference);
         let answers = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
-            query_target_digest(target.as_ref(), *known, reference, &self.conflicts, overwrite).instrument(span)
+            query_target_digest(target.as_ref(), *known, at_target, &self.conflicts, overwrite).instrument(span)
         }));
         let (source, answers) = join(self.query_source(reference, listing, &known, slot), answers).await;
         let SourceSide { digest: source_digest, wanted, is_read } = source?;
         let answers = known.into_iter().zip(answers).enumerate();
         let decided =
-            answers.map(|(target_index, answer)| self.decide_at_target(target_index, reference, wanted, answer));
+            answers.map(|(target_index, answer)| self.decide_at_target(target_index, at_target, wanted, answer));
         let decided = join_all(decided).await;
         let is_ordered = decided.iter().flatten().any(|(action, _)| outcome_without_copy(action).is_none());
         let confirmed =
@@ -148,8 +155,8 @@ impl RepositorySync<'_> {
         Ok(Compared { source_digest, wanted, decided, confirmed })
     }
 
-    /// Decides the action at one target. `known` is the state from the target's list, and `answer` the target's digest
-    /// or the outcome of a failed request.
+    /// Decides the action at one target. `reference` is the reference at the target, `known` is the state from the
+    /// target's list, and `answer` the target's digest or the outcome of a failed request.
     async fn decide_at_target(
         &self,
         target_index: usize,
@@ -281,6 +288,7 @@ impl RepositorySync<'_> {
     async fn copy_to_targets(
         &self,
         reference: &ManifestRef,
+        at_target: &ManifestRef,
         digest: Digest,
         orders: Vec<(usize, Action)>,
         slot: &TagSlot<'_>,
@@ -288,7 +296,7 @@ impl RepositorySync<'_> {
         if orders.is_empty() {
             return;
         }
-        let tag = match reference {
+        let tag = match at_target {
             ManifestRef::Tag(tag) => Some(tag.clone()),
             ManifestRef::Digest(_) => None,
         };

@@ -19,7 +19,7 @@ use crate::sync::endpoints::clients::OpenError;
 use crate::sync::journaling::recovery::recover_evidence;
 use crate::sync::journaling::transfers::journal_transfers;
 use crate::sync::report::log_lines::{log_not_started, log_run_end};
-use crate::sync::report::run_events::RunObserver;
+use crate::sync::report::run_events::{RunEvent, RunObserver};
 use crate::sync::report::run_report::{RunOutcome, RunReport};
 use crate::sync::repository::pair_sync::sync_pair;
 use crate::sync::selection::pairs::{Pair, list_pairs};
@@ -77,7 +77,10 @@ async fn begin_and_run(
         suspension: Suspension::default(),
         progress: RunProgress::default(),
     };
-    run_to_end(run, single, stop).instrument(span).await
+    observer.notify(entry, RunEvent::Started(run.progress.planned.clone())).await;
+    let report = run_to_end(run, single, stop).instrument(span).await;
+    observer.notify(entry, RunEvent::Ended).await;
+    report
 }
 
 /// Runs an entry until it ends or is stopped, and creates the report. A panic becomes a problem in the report.
@@ -177,7 +180,7 @@ fn list_run_pairs<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>
     let entry = &run.request.entry;
     match &run.request.only {
         Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
-        None => list_pairs(entry, &run.engine.endpoints),
+        None => list_pairs(entry, &run.engine.endpoints, Box::new(|name| run.add_repository(name))),
     }
 }
 

@@ -5,7 +5,7 @@ use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
-use crate::config::{Endpoint, Warning};
+use crate::config::{Endpoint, Entry, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ReservedForm, Verdict};
@@ -13,6 +13,7 @@ use crate::sync::comparison::conflicts::{Conflicts, query_rival_claims};
 use crate::sync::comparison::tag_comparison::{
     decide_action, overwrite_rule, query_source_digest, query_target_digest,
 };
+use crate::sync::comparison::tag_naming::{ReportedTag, target_reference};
 use crate::sync::comparison::target_listing::TagState;
 use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::referrers::reserved_tags::{ReservedContent, SortedTags, identify_content, sort_by_form};
@@ -61,15 +62,20 @@ pub struct PairPreview {
 pub struct TagPreview {
     /// The target repository.
     pub target: String,
-    /// The tag; `None` for a pinned digest.
+    /// The tag at the target; `None` for a pinned digest.
     pub tag: Option<Tag>,
+    /// The tag at the source, if the entry gives it another name at the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_tag: Option<Tag>,
     /// The digest at the source.
     pub source_digest: Option<Digest>,
     /// The digest that the target should have.
     pub digest: Option<Digest>,
     /// The action that a run would take.
+    #[serde(flatten)]
     pub action: Option<Action>,
     /// The failure, if no action can be determined or taken.
+    #[serde(flatten)]
     pub failure: Option<TagOutcome>,
 }
 
@@ -95,7 +101,8 @@ impl EntryPreview {
 /// Determines the actions of a run without performing them. Cancel safe.
 pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     let coverage = &Mutex::new(Coverage::default());
-    let found: Vec<Result<PairPreview, String>> = list_pairs(&request.entry, &engine.endpoints)
+    let observe = Box::new(|name: &str| coverage.lock().add_repository(&request.entry, name));
+    let found: Vec<Result<PairPreview, String>> = list_pairs(&request.entry, &engine.endpoints, observe)
         .map(|pair| async move {
             let pair = pair.map_err(|error| format!("source {error}"))?;
             preview_pair(engine, request, &pair, coverage).await
@@ -133,7 +140,7 @@ async fn preview_pair(
         list_tags(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(tag_names(&listing));
     coverage.lock().add(entry, &listing, &selected);
-    let conflicts = query_rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected);
+    let conflicts = query_rival_claims(engine, request, pair).await.conflicts_with(request, pair, &selected, &[]);
     // The receiver of transfer events is dropped: a preview has no transfers.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
@@ -234,16 +241,24 @@ impl PairQueries<'_> {
 
     /// Previews one tag or digest at each target.
     async fn preview_tag(&self, reference: &ManifestRef, listing: &Listing) -> Vec<TagPreview> {
+        let entry = &self.request.entry;
         let mut previews: Vec<TagPreview> =
-            self.pair.targets.iter().map(|target| empty_preview(target.place(), reference)).collect();
+            self.pair.targets.iter().map(|target| empty_preview(target.place(), entry, reference)).collect();
+        let at_target = match target_reference(entry, reference) {
+            Ok(at_target) => at_target,
+            Err(failure) => {
+                previews.iter_mut().for_each(|preview| preview.failure = Some(failure.clone()));
+                return previews;
+            }
+        };
         let wanted = async {
             let digest = query_source_digest(self.pair.source.as_ref(), listing, reference).await;
             let digest = digest.map_err(|failure| (None, failure))?;
             let wanted = self.derived.derive(self.batch, digest).await;
             wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
-        let overwrite = overwrite_rule(&self.request.entry, reference);
-        let query = |target| query_target_digest(target, TagState::Unknown, reference, self.conflicts, overwrite);
+        let overwrite = overwrite_rule(entry, reference);
+        let query = |target| query_target_digest(target, TagState::Unknown, &at_target, self.conflicts, overwrite);
         let answers = join_all(self.pair.targets.iter().map(|target| query(target.as_ref())));
         let (source_digest, wanted, answers) = match join(wanted, answers).await {
             (Ok((digest, wanted)), answers) => (digest, wanted, answers),
@@ -259,7 +274,7 @@ impl PairQueries<'_> {
             preview.source_digest = Some(source_digest);
             preview.digest = Some(wanted);
             match answer {
-                Ok(present) => preview.action = Some(decide_action(reference, wanted, present, overwrite)),
+                Ok(present) => preview.action = Some(decide_action(&at_target, wanted, present, overwrite)),
                 Err(failure) => preview.failure = Some(failure),
             }
         }
@@ -276,10 +291,15 @@ fn deselect(verdicts: &mut [Verdict], tag: &Tag, why: String) {
 }
 
 /// Creates the preview of a tag or digest without any result.
-fn empty_preview(target: &str, reference: &ManifestRef) -> TagPreview {
-    let tag = match reference {
-        ManifestRef::Tag(tag) => Some(tag.clone()),
-        ManifestRef::Digest(_) => None,
-    };
-    TagPreview { target: target.to_owned(), tag, source_digest: None, digest: None, action: None, failure: None }
+fn empty_preview(target: &str, entry: &Entry, reference: &ManifestRef) -> TagPreview {
+    let ReportedTag { tag, source_tag } = ReportedTag::new(entry, reference);
+    TagPreview {
+        target: target.to_owned(),
+        tag,
+        source_tag,
+        source_digest: None,
+        digest: None,
+        action: None,
+        failure: None,
+    }
 }

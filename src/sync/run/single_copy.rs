@@ -193,12 +193,19 @@ impl CopyInProgress<'_> {
         Order { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
     }
 
+    /// Returns the tag at the source if the copy gives it another name.
+    fn renamed_tag(&self) -> Option<Tag> {
+        let ManifestRef::Tag(tag) = &self.single.reference else { return None };
+        self.single.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())
+    }
+
     /// Records the outcome of the copy.
     async fn record_outcome(&self, digest: Option<Digest>, outcome: TagOutcome) {
         let report = TagReport {
             source: self.source.place().to_owned(),
             target: self.target.place().to_owned(),
             tag: self.single.tag.clone(),
+            source_tag: self.renamed_tag(),
             digest,
             source_digest: digest,
             outcome,

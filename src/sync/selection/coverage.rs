@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::listing::Listing;
 use crate::config::{Endpoint, Entry, Warning};
-use crate::plan::{Selected, Shortfall};
+use crate::plan::{RepositoryPattern, RepositorySelection, Selected, Shortfall};
 
 /// Maximum number of warnings about patterns without a match.
 const MAX_NAMED_PATTERNS: usize = 20;
@@ -15,6 +15,10 @@ const MAX_NAMED_PATTERNS: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     repositories: usize,
+    /// The number of repositories of a tree, selected or not.
+    listed_repositories: usize,
+    /// The indexes of the patterns under `repositories` that match a repository: those of `include`, then of `exclude`.
+    matched_repositories: HashSet<usize>,
     /// The number of selected tags and pinned digests, as in [`Selected::found`].
     found: usize,
     /// The number of all selected tags and pinned digests.
@@ -43,6 +47,16 @@ impl Coverage {
         }
     }
 
+    /// Adds one repository of a tree, selected or not. `name` is the part of its name below the prefix.
+    pub(crate) fn add_repository(&mut self, entry: &Entry, name: &str) {
+        self.listed_repositories += 1;
+        for (index, (_, pattern)) in repository_patterns(entry).enumerate() {
+            if !self.matched_repositories.contains(&index) && pattern.matches(name) {
+                self.matched_repositories.insert(index);
+            }
+        }
+    }
+
     /// Records that a listing failed.
     pub(crate) fn mark_partial(&mut self) {
         self.is_partial = true;
@@ -56,6 +70,15 @@ impl Coverage {
         (is_tree && !self.is_partial).then_some(Shortfall { found: self.found, wanted })
     }
 
+    /// Returns the patterns under `repositories` that match no repository, each with its key.
+    fn unmatched_repositories<'e>(
+        &self,
+        entry: &'e Entry,
+    ) -> impl Iterator<Item = (&'static str, &'e RepositoryPattern)> {
+        let is_unmatched = |index: &usize| !self.matched_repositories.contains(index);
+        repository_patterns(entry).enumerate().filter(move |(index, _)| is_unmatched(index)).map(|(_, pattern)| pattern)
+    }
+
     /// Returns the warnings about selected items that do not exist. Returns no warnings if a listing failed.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<Warning> {
         if self.is_partial {
@@ -67,9 +90,23 @@ impl Coverage {
             remedy: Some(remedy.to_owned()),
         };
         let source = &entry.source;
-        if self.repositories == 0 {
+        if self.repositories == 0 && self.listed_repositories == 0 {
             let remedy = "check the prefix, and that the credentials may list the repositories";
             return vec![warning(format!("{source} has no repositories"), remedy)];
+        }
+        let mut warnings: Vec<Warning> = self
+            .unmatched_repositories(entry)
+            .map(|(key, pattern)| {
+                let text =
+                    format!("{:?} under `repositories.{key}` matches no repository of {source}", pattern.to_string());
+                warning(text, "correct the pattern, or remove it")
+            })
+            .take(MAX_NAMED_PATTERNS)
+            .collect();
+        if self.repositories == 0 {
+            let text = format!("no repository of {source} is selected; the source lists {}", self.listed_repositories);
+            warnings.push(warning(text, "correct the patterns under `repositories`"));
+            return warnings;
         }
         let include = entry.selection.include.iter().enumerate();
         let unmatched: Vec<_> =
@@ -78,7 +115,7 @@ impl Coverage {
             let text = format!("{:?} under `include` matches no tag of {source}", pattern.to_string());
             warning(text, "correct the pattern, or remove it")
         });
-        let mut warnings: Vec<Warning> = named.collect();
+        warnings.extend(named);
         if let Some(more) = unmatched.len().checked_sub(MAX_NAMED_PATTERNS).filter(|more| *more > 0) {
             warnings.push(warning(
                 format!("{more} more patterns under `include` match no tag of {source}"),
@@ -94,6 +131,13 @@ impl Coverage {
         }
         warnings
     }
+}
+
+/// Returns the patterns under `repositories`, each with its key.
+fn repository_patterns(entry: &Entry) -> impl Iterator<Item = (&'static str, &RepositoryPattern)> {
+    let RepositorySelection { include, exclude } = &entry.repositories;
+    let include = include.iter().map(|pattern| ("include", pattern));
+    include.chain(exclude.iter().map(|pattern| ("exclude", pattern)))
 }
 
 fn format_tag_count(count: usize) -> String {
@@ -147,6 +191,33 @@ mod tests {
         let found = coverage(&tree, &[]);
         assert!(shown(&found, &tree)[0].starts_with("s.example/team/** has no repositories: check the prefix"));
         assert_eq!(found.shortfall(&tree), Some(Shortfall { found: 0, wanted: 1 }));
+    }
+
+    #[test]
+    fn repository_pattern_without_a_match_warns() {
+        let mut tree = entry("s.example/**", "at_least: 1");
+        let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        tree.repositories = RepositorySelection { include: patterns(&["team/*", "gone"]), exclude: patterns(&["x"]) };
+        let mut found = coverage(&tree, &[&["v1"]]);
+        ["team/app", "other"].iter().for_each(|name| found.add_repository(&tree, name));
+        assert_eq!(
+            shown(&found, &tree),
+            [
+                "\"gone\" under `repositories.include` matches no repository of s.example/**: correct the pattern, or \
+                 remove it",
+                "\"x\" under `repositories.exclude` matches no repository of s.example/**: correct the pattern, or \
+                 remove it",
+            ]
+        );
+        tree.repositories = RepositorySelection { include: patterns(&["none"]), exclude: Vec::new() };
+        let mut none = coverage(&tree, &[]);
+        none.add_repository(&tree, "other");
+        let warnings = shown(&none, &tree);
+        assert!(
+            warnings[1].starts_with("no repository of s.example/** is selected; the source lists 1"),
+            "{warnings:?}"
+        );
+        assert_eq!(none.shortfall(&tree), Some(Shortfall { found: 0, wanted: 1 }));
     }
 
     #[test]

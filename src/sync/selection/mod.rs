@@ -1,5 +1,5 @@
-//! Repositories and tags that an entry selects: its pairs, the tags of its source, and the filter of a run for pushed
-//! tags.
+//! Repositories and tags that an entry selects: its pairs, the tags of its source, and the filter that restricts a run
+//! to pushed tags.
 
 pub(super) mod coverage;
 pub(super) mod listing;

@@ -34,8 +34,15 @@ impl Pair {
     }
 }
 
+/// Function that is called with each repository below the prefix of a tree, selected or not.
+pub(crate) type NameObserver<'a> = Box<dyn Fn(&str) + Send + Sync + 'a>;
+
 /// Lists the pairs of an entry. Yields each pair as soon as the catalog contains its source.
-pub(crate) fn list_pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream<'a, Result<Pair, OpenError>> {
+pub(crate) fn list_pairs<'a>(
+    entry: &'a Entry,
+    endpoints: &'a Endpoints,
+    observe: NameObserver<'a>,
+) -> BoxStream<'a, Result<Pair, OpenError>> {
     let Endpoint::Tree { host, prefix } = &entry.source else {
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
         return stream::iter([Ok(pair)]).boxed();
@@ -51,24 +58,28 @@ pub(crate) fn list_pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxS
     };
     registry
         .catalog()
-        .filter_map(move |name| async move {
-            let name = match name {
-                Ok(name) => name,
-                Err(error) => return Some(Err(error.into())),
+        .filter_map(move |name| {
+            let pair = match name {
+                Ok(name) => {
+                    path_in_tree(&name, prefix.as_ref()).into_iter().for_each(&observe);
+                    pair_in_tree(entry, host, prefix.as_ref(), name).map(Ok)
+                }
+                Err(error) => Some(Err(error.into())),
             };
-            Some(Ok(pair_in_tree(entry, host, prefix.as_ref(), name)?))
+            std::future::ready(pair)
         })
         .boxed()
 }
 
-/// Returns the pair of one repository of an entry's tree; `None` if the repository is outside the tree.
+/// Returns the pair of one repository of an entry's tree; `None` if the repository is outside the tree,
+/// or the entry does not select it.
 pub(crate) fn pair_in_tree(
     entry: &Entry,
     host: &RegistryHost,
     prefix: Option<&RepositoryName>,
     name: RepositoryName,
 ) -> Option<Pair> {
-    let rest = path_in_tree(&name, prefix)?;
+    let rest = path_in_tree(&name, prefix).filter(|rest| entry.repositories.takes(rest))?;
     let targets = entry.targets.iter().filter_map(|target| join_tree(target, rest)).collect();
     let source = Endpoint::Repository(Repository { host: host.clone(), name });
     Some(Pair { source, targets })
@@ -80,6 +91,7 @@ pub(crate) fn source_for_target(entry: &Entry, target: &Endpoint) -> Option<Endp
     entry.targets.iter().find_map(|claimed| match (claimed, target, &entry.source) {
         (Endpoint::Tree { host, prefix }, Endpoint::Repository(repository), Endpoint::Tree { .. }) => {
             let rest = path_in_tree(&repository.name, prefix.as_ref()).filter(|_| repository.host == *host)?;
+            let rest = Some(rest).filter(|rest| entry.repositories.takes(rest))?;
             join_tree(&entry.source, rest)
         }
         (claimed, target, source) => claimed.is_same_place(target).then(|| source.clone()),

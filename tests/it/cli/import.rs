@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use crate::support::http;
-use crate::support::images::EXAMPLES;
+use crate::support::images::{self, EXAMPLES, Family};
 use crate::support::programs::{DEADLINE, DebianRegistry, Output, Running, skopeo, skopeo_copy, skopeo_manifest};
+use crate::support::registry::Server;
 use crate::support::site::{Site, parse};
 
 /// Configuration with every documented key of regsync, in several notations.
@@ -111,7 +112,7 @@ struct Imports {
 fn documented_regsync_keys_are_converted_or_commented() {
     let imports = Imports::new("regsync.yml", REGSYNC);
     let (text, printed) = imports.import(&[]);
-    assert!(printed.contains("5 entries, 3 skipped"), "{printed}");
+    assert!(printed.contains("7 entries, 1 skipped"), "{printed}");
     for expected in [
         "  registry.internal:5000:\n    plain_http: true\n    limits:\n      concurrent: 5\n",
         "      username: \"${HUB_USER}\"\n      password: {file: hub-token}\n",
@@ -125,8 +126,8 @@ fn documented_regsync_keys_are_converted_or_commented() {
         "      semver: \">=4.1.0, <5.0.0\"\n",
         "    schedule: \"30 4 * * 1-5\"\n    timezone: Europe/Berlin\n",
         "    platforms: [linux/amd64, linux/arm64]\n",
-        "# skipped: the image gets another name, which only `transship copy` can do\n",
-        "# skipped: `repos` has no equivalent",
+        "      include: [latest]\n    rename:\n      latest: stable\n",
+        "    repositories:\n      include: [\"re:team/.*\"]\n",
         "# skipped: `mediaTypes` skips some kinds of manifests, and has no equivalent\n",
         "`bkup-{{.Ref.Tag}}`",
     ] {
@@ -210,4 +211,29 @@ fn imported_skopeo_file_copies_the_same_content() {
     let expected = content(theirs.host());
     assert_eq!(expected.len(), 6, "{:?}", expected.keys());
     assert_eq!(content(ours.host()), expected);
+}
+
+#[test]
+fn imported_image_syncer_file_copies_tags_under_their_names() {
+    let [source, target] = [(); 2].map(|()| Server::start());
+    for (seed, tag) in ["v1", "v2", "v3"].iter().enumerate() {
+        images::small(Family::Oci, seed as u64).put(&source, "app", Some(tag));
+    }
+    let [from, to] = [&source, &target].map(Server::host);
+    let imports = Imports::new("images.yaml", &format!("\"{from}/app:v1,v2\": \"{to}/mirror/app:v1,two\"\n"));
+    imports
+        .site
+        .write("auth.json", &format!("{{\"{from}\": {{\"insecure\": true}}, \"{to}\": {{\"insecure\": true}}}}"));
+    let (text, said) = imports.import(&["--auth", "auth.json"]);
+    assert!(said.contains("1 entry, 0 skipped"), "{said}");
+    assert!(text.contains("    rename:\n      v2: two\n"), "{text}");
+    // As the comment there says.
+    let insecure = "    tls:\n      insecure_skip_verify: true\n";
+    imports.site.write("sync.yaml", &text.replace(insecure, "    plain_http: true\n"));
+    imports.run(&["once"]).expect_success();
+    let tags = target.store().tags("mirror/app").unwrap_or_default();
+    assert_eq!(tags.keys().map(String::as_str).collect::<Vec<_>>(), ["two", "v1"]);
+    let named = imports.run(&["import-config", "auth.json"]);
+    assert_eq!(named.code(), 2);
+    assert!(named.stderr.contains("name the file with the images first, and this file by --auth"), "{}", named.stderr);
 }

@@ -172,8 +172,7 @@ fn huge_or_irregular_configuration_is_refused_in_bounded_memory() {
 fn secret_in_a_pipe_or_device_fails_without_hanging() {
     let site = site();
     assert!(Command::new("mkfifo").arg(site.path("pipe")).status().unwrap().success());
-    for (file, printed) in [("pipe", "a pipe, not a regular file"), ("/dev/zero", "it is a device, not a regular file")]
-    {
+    for (file, printed) in [("pipe", "a pipe, not a regular file"), ("/dev/zero", "a device, not a regular file")] {
         let credentials = format!("credentials: {{token: {{file: \"{file}\"}}}}");
         let entry = "- {name: a, source: a.example/a, target: b.example/a}";
         site.configure_fully("status: off", &format!("a.example: {{{credentials}}}"), entry);

@@ -1,7 +1,12 @@
-//! Tests of commands: `copy`, `import-config`, errors, warnings, files of other programs.
+//! Tests of commands: `copy`, `import-config`, errors, warnings, files of other programs, the grammar of arguments, JSON
+//! and completions.
 
+mod completions;
 mod copy;
 mod errors;
+mod grammar;
 mod import;
 mod input_files;
+mod json;
+mod progress;
 mod warnings;

@@ -51,7 +51,7 @@ impl Scene {
 
     /// Returns the trigger and the outcome of each run of an entry, the latest first.
     fn runs(&self, entry: &str) -> Vec<(String, Value)> {
-        let runs = self.site.history(&["--entry", entry]);
+        let runs = self.site.history(&[entry]);
         runs.iter().map(|run| (run["trigger"].as_str().unwrap().to_owned(), run["outcome"].clone())).collect()
     }
 }
@@ -78,7 +78,7 @@ fn triggered_run_starts_at_once_and_reports_its_end() {
     let answers: Value = serde_json::from_str(&failed.stdout).unwrap();
     let ends: Vec<_> = answers.as_array().unwrap().iter().filter(|answer| answer["result"] == "ended").collect();
     assert_eq!(ends.iter().map(|end| end["outcome"].clone()).collect::<Vec<_>>(), ["succeeded", "failed"]);
-    assert!(ends[1]["problem"].is_string(), "{answers:#}");
+    assert!(ends[1]["problems"][0].is_string(), "{answers:#}");
     let log = end(daemon);
     assert!(log.contains("trigger requested at the control socket entry="), "{log}");
 }
@@ -111,11 +111,13 @@ fn refused_commands_are_reported_with_a_remedy() {
     assert_eq!(silent.code(), 1);
     let expected = "error: no daemon listens at control.sock: start it with `transship run`, \
                     or run without a daemon: `transship once first`\n";
-    assert_eq!(silent.stderr, expected);
+    assert_eq!(silent.stderr, format!("configuration: sync.yaml\n{expected}"));
     let (daemon, _) = scene.start();
     let unknown = scene.run(&["trigger", "frist"]);
     assert_eq!(unknown.code(), 2);
-    assert_eq!(unknown.stdout, "there is no entry \"frist\": did you mean \"first\"?\n");
+    assert_eq!(unknown.stdout, "");
+    let expected = "error: there is no entry \"frist\": did you mean \"first\"?\n";
+    assert!(unknown.stderr.ends_with(expected), "{}", unknown.stderr);
     // The daemon keeps the last valid configuration, so it accepts commands although its file is broken.
     let at = scene.site.path("control.sock");
     scene.site.write("sync.yaml", "version: 2\n");
@@ -184,12 +186,12 @@ fn status_codes_give_the_reason_of_a_refusal() {
     let post = |path: &str| post(&scene, path, "Host: localhost\r\n");
     let (status, body) = post("/entries/frist/trigger");
     let expected =
-        r#"{"entry":"frist","result":"unknown","error":"there is no entry \"frist\": did you mean \"first\"?"}"#;
+        r#"{"entry":"frist","result":"unknown","reason":"there is no entry \"frist\": did you mean \"first\"?"}"#;
     assert_eq!((status, body.trim_end()), (404, expected));
     assert_eq!(post("/entries/first/pause"), (200, "{\"entry\":\"first\",\"result\":\"paused\"}\n".into()));
     let (status, body) = post("/entries/first/trigger");
     let refused = "the entry is paused: `transship resume first` ends the pause";
-    let expected = format!(r#"{{"entry":"first","result":"refused","error":"{refused}"}}"#);
+    let expected = format!(r#"{{"entry":"first","result":"refused","reason":"{refused}"}}"#);
     assert_eq!((status, body.trim_end()), (409, expected.as_str()));
     assert_eq!(post("/entries/first/resume"), (200, "{\"entry\":\"first\",\"result\":\"resumed\"}\n".into()));
     assert_eq!(post("/entries/first/erase").0, 404);
@@ -268,7 +270,8 @@ fn paused_entry_stays_paused_over_a_crash() {
     assert!(shown.contains("paused since "), "{shown}");
     let refused = scene.run(&["trigger", "first"]);
     assert_eq!(refused.code(), 1);
-    assert_eq!(refused.stdout, "first: the entry is paused: `transship resume first` ends the pause\n");
+    let expected = "error: first: the entry is paused: `transship resume first` ends the pause\n";
+    assert!(refused.stderr.ends_with(expected) && refused.stdout.is_empty(), "{refused:?}");
     assert_eq!(scene.run(&["pause", "frist"]).code(), 2);
     let runs = scene.runs("first").len();
     daemon.kill();

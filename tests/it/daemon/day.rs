@@ -117,7 +117,7 @@ impl Machine {
         for name in ["app", "base"] {
             self.wait_over_minutes(name, |machine| machine.last_run(name).filter(|run| run["outcome"] == "succeeded"));
             self.has_arrived(name, "1.0.0", PASSWORD);
-            let evidence = self.listed(&["evidence", "--json", "--entry", name]);
+            let evidence = self.listed(&["evidence", "--json", name]);
             assert_eq!(evidence[0]["target_identity"], "mirror", "{evidence:#?}");
         }
     }
@@ -178,7 +178,7 @@ impl Machine {
         let printed = self.transship(&["trigger", "base", "--wait"]).expect_success().stdout;
         assert!(printed.contains("base: succeeded, "), "{printed}");
         self.has_arrived("base", "1.1.0", NEXT_PASSWORD);
-        let runs = self.listed(&["history", "--json", "--entry", "base"]);
+        let runs = self.listed(&["history", "--json", "base"]);
         assert!(runs.iter().any(|run| run["trigger"] == "requested"), "{runs:#?}");
 
         self.step = "an entry is paused";
@@ -216,14 +216,14 @@ impl Machine {
         let run = self.wait_over_minutes("a run that fails", |machine| {
             machine.last_run("app").filter(|run| run["outcome"] == "failed")
         });
-        let error = run["error"].as_str().unwrap_or_default();
+        let error = run["problems"][0].as_str().unwrap_or_default();
         assert!(error.contains("target") && error.contains(&self.to_mirror.host()), "{error}");
         let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
         assert!(shown.contains(error), "{shown}");
         for path in ["/healthz", "/readyz"] {
             assert!(self.answers(path, 200).is_some(), "{path}: a dead registry is no trouble of the daemon");
         }
-        prometheus.wait_for_result("transship_entry_runs_total{entry=\"app\", outcome=\"failed\"}");
+        prometheus.wait_for_result("transship_entry_last_failure_timestamp_seconds{entry=\"app\"}");
 
         self.step = "the mirror returns";
         self.mirror.restart_on_other_port();
@@ -264,7 +264,7 @@ impl Machine {
             !self.inspect("model", "large", NEXT_PASSWORD).status.success(),
             "the tag does not move before the blob is complete"
         );
-        assert_eq!(self.listed(&["history", "--json", "--entry", "model"])[0]["outcome"], "interrupted", "{log}");
+        assert_eq!(self.listed(&["history", "--json", "model"])[0]["outcome"], "interrupted", "{log}");
 
         self.step = "the next start";
         self.write_configuration(&entries, "");
@@ -280,7 +280,7 @@ impl Machine {
         let rest = GIB - acknowledged_bytes;
         assert!((rest..rest + 2 * MIB).contains(&by_next), "{} MiB were sent of {}", by_next / MIB, rest / MIB);
         assert!(read < GIB + 64 * MIB, "{} MiB were read in all", read / MIB);
-        let evidence = self.listed(&["evidence", "--json", "--entry", "model"]);
+        let evidence = self.listed(&["evidence", "--json", "model"]);
         let of_large = evidence.iter().find(|arrival| arrival["tag"] == "large").expect("evidence of the large image");
         assert!(of_large["bytes"].as_u64() >= Some(GIB), "the whole blob is in the evidence: {of_large:#?}");
     }
@@ -305,7 +305,7 @@ impl Machine {
     fn prometheus_has_metrics_of_the_day(&mut self, prometheus: &mut Prometheus) {
         self.step = "queries to Prometheus";
         prometheus.wait_for_result("up{job=\"transship\"} == 1");
-        prometheus.wait_for_result("transship_entry_runs_total{entry=\"model\", outcome=\"succeeded\"}");
+        prometheus.wait_for_result("transship_entry_last_success_timestamp_seconds{entry=\"model\"}");
         let last = prometheus.wait_for_result("max_over_time(transship_configuration_last_reload_successful[10m])");
         assert_eq!(last[0]["value"][1], "1");
     }
@@ -483,7 +483,7 @@ impl Machine {
 
     /// Returns an entry of `/status`.
     fn entry_status(&self, name: &str) -> Option<Value> {
-        http::status(&self.status)?["entries"].as_array()?.iter().find(|entry| entry["name"] == name).cloned()
+        http::status(&self.status)?["entries"].as_array()?.iter().find(|entry| entry["entry"] == name).cloned()
     }
 
     fn last_run(&self, name: &str) -> Option<Value> {

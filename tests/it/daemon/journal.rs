@@ -100,7 +100,7 @@ fn evidence_is_printed_as_table_json_and_csv() {
     site.once();
     site.once();
 
-    let rows = site.evidence(&["--entry", "one"]);
+    let rows = site.evidence(&["one"]);
     assert_eq!(rows.len(), 1, "unchanged content has no new evidence");
     let row = &rows[0];
     for (key, value) in [
@@ -139,17 +139,23 @@ fn evidence_is_printed_as_table_json_and_csv() {
     assert!(lines[0].starts_with("id,run,entry,source,source_reference,source_digest,target,tag,digest,"), "{csv}");
     assert_eq!(lines.len(), 4, "a header, two rows, and the end of the last line");
     assert!(lines[1..3].iter().any(|line| line.contains(&two.digest().to_string())), "{csv}");
-    let table = site.run(&["evidence", "--entry", "two"]).expect_success().stdout;
+    let table = site.run(&["evidence", "two"]).expect_success().stdout;
     assert!(table.contains(&format!("{to}/two:v2")) && table.contains(&two.digest().to_string()), "{table}");
     assert!(!table.contains("/one"), "{table}");
 
     assert_eq!(site.history(&[]).len(), 4);
-    assert_eq!(site.history(&["--entry", "two"]).len(), 2);
+    assert_eq!(site.history(&["two"]).len(), 2);
     let brought = site.history(&["--digest", &two.digest().to_string()]);
     assert_eq!((brought.len(), &brought[0]["entry"], &brought[0]["trigger"]), (1, &"two".into(), &"manual".into()));
     let table = site.run(&["history", "--limit", "1"]).expect_success().stdout;
     assert!(table.contains("succeeded") && table.contains("1 unchanged"), "{table}");
-    assert_eq!(site.run(&["history", "--entry", "nobody"]).expect_success().stdout, "no runs\n");
+    let unknown = site.run(&["history", "tow"]);
+    assert_eq!((unknown.code(), unknown.stdout.as_str()), (2, ""));
+    assert!(
+        unknown.stderr.ends_with("error: there is no entry \"tow\": did you mean \"two\"?\n"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[test]

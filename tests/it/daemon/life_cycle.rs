@@ -71,7 +71,7 @@ fn start(site: &Site) -> (Running, String) {
 /// Returns the state of an entry in `/status`.
 fn entry(address: &str, name: &str) -> Option<Value> {
     let status = http::status(address)?;
-    status["entries"].as_array()?.iter().find(|entry| entry["name"] == name).cloned()
+    status["entries"].as_array()?.iter().find(|entry| entry["entry"] == name).cloned()
 }
 
 /// Returns the entry's last run if it has succeeded.
@@ -93,8 +93,13 @@ fn daemon_serves_runs_reloads_and_shuts_down() {
     assert!(scene.has_arrived("first"));
     assert_eq!((&run["counts"]["copied"], &run["counts"]["failed"]), (&1.into(), &0.into()));
     let metrics = || http::get(&address, "/metrics").unwrap().1;
-    let expected = r#"transship_entry_runs_total{entry="first",outcome="succeeded"} "#;
-    assert!(metrics().contains(expected), "{}", metrics());
+    let text = metrics();
+    for at_zero in
+        ["transship_entry_runs_total{entry=\"first\"} 0\n", "transship_runs_total{outcome=\"succeeded\"} 0\n"]
+    {
+        let (name, _) = at_zero.rsplit_once(' ').unwrap();
+        assert!(text.contains(name) && !text.contains(at_zero), "{text}");
+    }
     let shown = scene.site.run(&["status", "--at", &address]).expect_success().stdout;
     assert!(shown.contains("first") && shown.contains("succeeded"), "{shown}");
 
@@ -137,11 +142,11 @@ fn entry_with_on_start_runs_at_each_start() {
     scene.configure("", &[wanted, scene.entry("second", "never")]);
     for runs in [1, 2] {
         let (mut daemon, address) = start(&scene.site);
-        daemon.wait_until("the run", |_| (scene.site.history(&["--entry", "first"]).len() == runs).then_some(()));
+        daemon.wait_until("the run", |_| (scene.site.history(&["first"]).len() == runs).then_some(()));
         daemon.wait_until("its end", |_| succeeded(&address, "first"));
     }
     assert!(scene.has_arrived("first"));
-    assert_eq!(scene.site.history(&["--entry", "second"]).len(), 0);
+    assert_eq!(scene.site.history(&["second"]).len(), 0);
 }
 
 #[test]
@@ -182,7 +187,7 @@ fn entry_changed_during_its_run_restarts_with_new_rules() {
     let run = daemon.wait_until("the run by the new rules", |_| succeeded(&address, "first"));
     assert_eq!(run["counts"]["copied"].as_u64().unwrap() + run["counts"]["unchanged"].as_u64().unwrap(), 1, "{run:#}");
     assert!(scene.has_arrived("first") && arrived() < 101, "{} tags", arrived());
-    let runs = scene.site.history(&["--entry", "first"]);
+    let runs = scene.site.history(&["first"]);
     let message: Vec<_> = runs.iter().map(|run| (run["trigger"].clone(), run["outcome"].clone())).collect();
     assert_eq!(message.len(), 2, "{message:?}");
     assert_eq!(message[1].1, "interrupted");
@@ -254,15 +259,15 @@ fn missed_runs_are_caught_up_by_one_run() {
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE).expect_success();
     assert!(output.stderr.contains("a missed run is caught up"), "{}", output.stderr);
-    let runs = scene.site.history(&["--entry", "first"]);
+    let runs = scene.site.history(&["first"]);
     assert_eq!(runs.len(), 2, "of many missed runs, one is caught up");
     assert_eq!(runs[0]["trigger"], "schedule");
-    assert_eq!(scene.site.history(&["--entry", "second"]).len(), 0, "an entry without runs has missed no run");
+    assert_eq!(scene.site.history(&["second"]).len(), 0, "an entry without runs has missed no run");
 
     let (daemon, _) = start(&scene.site);
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
-    assert_eq!(scene.site.history(&["--entry", "first"]).len(), 2, "the missed run is not caught up again");
+    assert_eq!(scene.site.history(&["first"]).len(), 2, "the missed run is not caught up again");
 }
 
 fn large() -> Image {

@@ -146,7 +146,8 @@ fn pretty_format_has_the_same_lines_as_json() {
     let log = numbers.replace_all(&time.replace_all(&log, "TIME "), "$1=N").into_owned();
     let (source, target) = (scene.source.host(), scene.target.host());
     let expected = format!(
-        "TIME  INFO copied entry=app run=1 source={source}/app target={target}/app tag=v1 digest={} bytes=N\n\
+        "configuration: sync.yaml\n\
+         TIME  INFO copied entry=app run=1 source={source}/app target={target}/app tag=v1 digest={} bytes=N\n\
          TIME  INFO run ended entry=app run=1 outcome=succeeded seconds=N copied=1 replaced=0 unchanged=0 held=0 blocked=0 bytes=N\n",
         image.digest()
     );
@@ -311,7 +312,7 @@ fn hostile_registry_cannot_forge_log_lines() {
     let steers = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
     let log = scene.once("pretty", "", 0).stderr;
     let lines: Vec<&str> = log.lines().collect();
-    assert_eq!(lines.len(), 3, "skipped, copied, ended: {log}");
+    assert_eq!(lines.len(), 4, "configuration, skipped, copied, ended: {log}");
     assert!(lines.iter().all(|line| !line.contains(steers)), "{log:?}");
     let shown = "name=\"v2\\n2026-01-01T00:00:00.000000Z ERROR forged\\r\\u{1b}[2J\\u{2028}\\u{202e}\\nTRANSSHIP_ENTRY=forged\"";
     assert!(

@@ -45,7 +45,7 @@ impl Scene {
 
     /// Returns the outcomes of the runs of an entry, the latest first.
     fn outcomes(&self, name: &str) -> Vec<Value> {
-        self.site.history(&["--entry", name]).iter().map(|run| run["outcome"].clone()).collect()
+        self.site.history(&[name]).iter().map(|run| run["outcome"].clone()).collect()
     }
 }
 
@@ -169,7 +169,7 @@ fn loop_iterates_despite_broken_registries_and_systemd_socket() {
         status["entries"]
             .as_array()?
             .iter()
-            .all(|entry| entry["name"] == "gone" || entry["running"].is_object())
+            .all(|entry| entry["entry"] == "gone" || entry["running"].is_object())
             .then_some(())
     };
     daemon.wait_until("the runs", |_| all_run(&address));

@@ -116,12 +116,40 @@ fn push_event_copies_only_its_tag_without_listing() {
 
     daemon.signal("TERM");
     let output = daemon.wait(DEADLINE).expect_success();
-    let runs = scene.site.history(&["--entry", "app"]);
+    let runs = scene.site.history(&["app"]);
     assert!(runs.iter().all(|run| run["trigger"] == "push_event" && run["outcome"] == "succeeded"), "{runs:?}");
     assert!(runs.len() <= 4, "a storm is few runs: {}", runs.len());
     let journal = canary::journal(&scene.site);
     let places = [("the log", output.stderr.as_bytes()), ("the journal", journal.as_slice())];
     canary::assert_absent(&[("the secret", SECRET)], &places);
+}
+
+#[test]
+fn pushed_tag_never_takes_the_name_of_another_tag() {
+    let scene = Scene::new();
+    for (seed, (repository, tag)) in
+        [("team/app", "latest"), ("team/app", "stable"), ("team/skipped", "latest"), ("team/free", "latest")]
+            .into_iter()
+            .enumerate()
+    {
+        images::small(Family::Oci, seed as u64).put(&scene.source, repository, Some(tag));
+    }
+    let entries = "- {name: app, source: \"SOURCE/team/app\", target: \"TARGET/app\", rename: {latest: stable}}\n\
+                   - {name: tree, source: \"SOURCE/team/**\", target: \"TARGET/tree/**\", \
+                   repositories: {exclude: [skipped]}, rename: {latest: stable}}";
+    let (mut daemon, address) = scene.start(entries);
+    assert_eq!(push(&address, SECRET, "team/skipped", &["latest"]), (200, "{\"entries\":[]}".to_owned()));
+    assert_eq!(push(&address, SECRET, "team/app", &["latest"]), (202, "{\"entries\":[\"app\",\"tree\"]}".to_owned()));
+    push(&address, SECRET, "team/free", &["latest"]);
+    let store = || scene.target.store();
+    daemon.wait_until("the free name", |_| store().tag("tree/free", "stable"));
+    for place in ["app", "tree/app"] {
+        let expected = format!("would get the name stable at {}/{place}, which the entry", scene.target.host());
+        daemon.wait_until("a conflict", |daemon| daemon.stderr().contains(&expected).then_some(()));
+    }
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE);
+    assert_eq!((store().tag("app", "stable"), store().tag("tree/app", "stable")), (None, None));
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Scene {
 
     /// Returns the number of ended runs of an entry.
     fn ended(&self, name: &str) -> usize {
-        self.site.history(&["--entry", name]).iter().filter(|run| !run["ended"].is_null()).count()
+        self.site.history(&[name]).iter().filter(|run| !run["ended"].is_null()).count()
     }
 
     fn wait_for(&self, daemon: &mut Running, runs: [usize; 2]) {
@@ -144,7 +144,7 @@ fn wildcard_schedules_continue_over_daylight_saving_changes() {
     ] {
         let scene = Scene::new(time);
         scene.configure(&[("app", &format!("schedule: \"{schedule}\", timezone: Europe/Berlin"))]);
-        let mut command = scene.site.command(&["next", "--count", "4", "--json"]);
+        let mut command = scene.site.command(&["next", "--limit", "4", "--json"]);
         scene.clock.apply_to(&mut command);
         let listed = Running::start(&mut command).wait(DEADLINE).expect_success().stdout;
         let listed = parse(&listed);

@@ -73,6 +73,48 @@ fn quickstart_mirrors_the_examples_and_then_changes_nothing() {
     assert!(second.starts_with("quickstart: nothing changed ("), "{second}");
 }
 
+#[test]
+fn cleanup_of_the_readme_removes_all_files_of_the_quickstart() {
+    let readme = readme();
+    let (_, rest) = readme.split_once("To clean up").expect("the cleanup");
+    let command = rest.split('`').nth(1).expect("its command");
+    let folder = clone();
+    let args = quickstart();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut quickstart = transship_command(&args);
+    quickstart.current_dir(folder.path()).env("HOME", folder.path()).env_remove("XDG_STATE_HOME");
+    Running::start(&mut quickstart).wait(DEADLINE).expect_success();
+    let mut cleanup = Command::new("sh");
+    cleanup.args(["-ec", command]).current_dir(folder.path()).env("HOME", folder.path());
+    Running::start(&mut cleanup).wait(DEADLINE).expect_success();
+    let mut find = Command::new("find");
+    find.args([".", "-type", "f", "-not", "-path", "./examples/*"]).current_dir(folder.path());
+    assert_eq!(Running::start(&mut find).wait(DEADLINE).expect_success().stdout, "", "{command}");
+}
+
+#[test]
+fn readme_answers_an_evaluators_questions_in_their_order() {
+    let readme = readme();
+    let headings: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let expected = [
+        "Highlights",
+        "Is it for you?",
+        "Try it",
+        "Install",
+        "Quickstart",
+        "Comparison",
+        "[Documents](docs/README.md)",
+    ];
+    assert_eq!(headings, expected);
+    let commands: Vec<&str> = readme.split("```sh\n").skip(1).filter_map(|block| block.lines().next()).collect();
+    assert!(commands[0].starts_with("cargo run --locked -- once"), "{commands:?}");
+    assert!(commands[1].starts_with("cargo build --release") && !readme.contains("tests/run"), "{commands:?}");
+    assert!(commands[2].starts_with("transship "), "the program is installed before its first command: {commands:?}");
+    for tool in ["regsync", "skopeo sync", "`az acr import`", "Harbor"] {
+        assert!(readme.contains(tool), "{tool}");
+    }
+}
+
 /// Sets each variable that a configuration reads a secret from.
 fn set_variables(command: &mut Command, configuration: &str) {
     for (_, rest) in configuration.match_indices("env: ").map(|(at, found)| configuration.split_at(at + found.len())) {

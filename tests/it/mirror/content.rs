@@ -245,8 +245,8 @@ fn manifest_of_an_unknown_type_fails_alone() {
     let odd = Manifest::new(MediaType::new("application/vnd.example.v9+json"), "{\"x\": 1}".into());
     pair.source.store().put_manifest("app", (&odd).into(), Some("odd"));
     let report = pair.site.report(1);
-    let message = report.tag("odd")["message"].as_str().unwrap();
-    assert!(message.contains("its media type application/vnd.example.v9+json is not a manifest"), "{message}");
+    let message = report.tag("odd")["reason"].as_str().unwrap();
+    assert!(message.contains("the media type application/vnd.example.v9+json is not a manifest"), "{message}");
     assert!(pair.arrived("v1").is_some());
 }
 

@@ -93,11 +93,11 @@ fn tag_written_before_a_kill_gets_evidence_next_run() {
     let runs = scene.site.history(&[]);
     assert_eq!(
         (&recovered["run"], &runs[1]["outcome"]),
-        (&runs[1]["id"], &"interrupted".into()),
+        (&runs[1]["run"], &"interrupted".into()),
         "evidence of the killed run"
     );
     let table = scene.site.run(&["evidence"]).expect_success();
-    assert!(table.stdout.contains(" (recovered)") && table.stderr.is_empty(), "{table:?}");
+    assert!(table.stdout.contains(" (recovered)") && table.stderr == "configuration: sync.yaml\n", "{table:?}");
     scene.target.log().clear();
     scene.site.once();
     assert_eq!(scene.target.log().count("manifest HEAD"), 3, "no intent is open");
@@ -213,7 +213,7 @@ fn open_intent_of_a_renamed_entry_is_completed() {
     scene.site.once();
     assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
     assert_eq!(scene.site.evidence(&[])[0]["entry"], "app", "the evidence belongs to the killed run");
-    assert!(scene.site.run(&["evidence"]).expect_success().stderr.is_empty());
+    assert_eq!(scene.site.run(&["evidence"]).expect_success().stderr, "configuration: sync.yaml\n");
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn kept_tags_and_referrers_lists_have_their_own_evidence_kinds() {
     assert_eq!((&list["listed"], &list["previous"]), (&Value::from(vec![sbom]), &Value::Null));
     assert_eq!(list["source_digest"], moved.digest().to_string(), "the digest of the subject");
     assert_eq!(
-        scene.site.history(&[])[0]["tags"]["replaced"],
+        scene.site.history(&[])[0]["counts"]["replaced"],
         1,
         "kept tags and lists do not count as tags of the run"
     );

@@ -71,7 +71,7 @@ impl Pair {
         assert_eq!(self.at_target("v1"), Some(new[0].digest()));
         assert_eq!(self.at_target("v3"), Some(new[2].digest()));
         let history = self.site.history(&[]);
-        assert_eq!((&history[0]["outcome"], &history[0]["tags"]["failed"]), (&"failed".into(), &1.into()));
+        assert_eq!((&history[0]["outcome"], &history[0]["counts"]["failed"]), (&"failed".into(), &1.into()));
     }
 
     /// Asserts that no tag moved and that the summary contains the reason.

@@ -5,6 +5,7 @@ mod content;
 mod evidence;
 mod faults;
 mod lists;
+mod names;
 mod resumption;
 mod rules;
 mod targets;

@@ -84,7 +84,7 @@ fn missing_platforms_of_an_image_fail_by_name() {
     let pair = Pair::with("platforms: [linux/s390x]");
     images::two_platforms(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
     let report = pair.site.report(1);
-    let message = report.tag("v1")["message"].as_str().unwrap();
+    let message = report.tag("v1")["reason"].as_str().unwrap();
     assert!(message.contains("no child runs on linux/s390x"), "{message}");
     assert_eq!(pair.arrived(), set(&[]));
 }
@@ -214,7 +214,7 @@ fn exactly_named_tags_need_no_listing() {
     assert_eq!(pair.source.log().count("tags GET"), 0);
     pair.configure("tags: {include: [v1, nowhere]}");
     let report = pair.site.report(1);
-    let message = report.tag("nowhere")["message"].as_str().unwrap();
+    let message = report.tag("nowhere")["reason"].as_str().unwrap();
     assert_eq!(message, format!("source {}/app: resolving nowhere: there is no such tag", pair.source.host()));
     assert_eq!(report.outcomes()["v1"], "unchanged");
 }
@@ -684,7 +684,7 @@ fn schema_1_manifest_fails_by_name_alone() {
     pair.fill(&["v1"]);
     images::schema_1("app").put(&pair.source, "app", Some("old"));
     let report = pair.site.report(1);
-    let message = report.tag("old")["message"].as_str().unwrap();
+    let message = report.tag("old")["reason"].as_str().unwrap();
     assert!(message.to_lowercase().contains("schema 1"), "{message}");
     assert_eq!(pair.arrived(), set(&["v1"]));
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pulldown_cmark::{Event, Options, Parser, Tag};
 use regex::Regex;
 use tempfile::TempDir;
 
@@ -54,6 +55,7 @@ pub(crate) fn build(folder: &Path) -> PathBuf {
     // The build time differs from the current time. The compression level is the lowest, because the size of the
     // package does not matter here.
     command.env("SOURCE_DATE_EPOCH", "1700000000").env("DPKG_DEB_COMPRESSOR_LEVEL", "0");
+    command.env("DEBFULLNAME", "Platform Team").env("DEBEMAIL", "platform@example.com");
     let built = run(command.arg(env!("CARGO_BIN_EXE_transship")).arg(folder)).expect_success();
     let package = PathBuf::from(built.stdout.trim_end());
     let expected = format!("transship_{}_", env!("CARGO_PKG_VERSION"));
@@ -66,6 +68,8 @@ fn package_installs_runs_keeps_edits_and_uninstalls() {
     let (folder, root) = (TempDir::new().unwrap(), Root::new());
     let package = build(folder.path());
     root.dpkg(&["--install", package.to_str().unwrap()]);
+    let maintainer = run(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Maintainer")).expect_success();
+    assert_eq!(maintainer.stdout, "Platform Team <platform@example.com>\n");
 
     let version = root.transship(&["--version"]).expect_success().stdout;
     assert_eq!(version, format!("transship {}\n", env!("CARGO_PKG_VERSION")));
@@ -108,23 +112,47 @@ fn package_installs_runs_keeps_edits_and_uninstalls() {
     assert!(root.path("state/journal.db").exists(), "the journal remains");
 }
 
-/// Asserts that the folder of documents has each page of the book, and that the links of its README lead there.
+/// Asserts that the folder of documents has each page of the book, and that each relative link of its Markdown files
+/// leads to a file of the package.
 #[track_caller]
 fn assert_book_is_whole(documents: &Path) {
     let page = Regex::new(r"\]\(([^)]+)\.md\)").unwrap();
     let summary = text("docs/SUMMARY.md");
     let pages = page.captures_iter(&summary).map(|found| format!("book/{}.html", &found[1]));
-    let files = pages.chain(["book/reference/status.schema.json".to_owned()]);
-    let readme = fs::read_to_string(documents.join("README.md")).unwrap();
-    assert!(!readme.contains("(docs/") && !readme.contains("\"docs/"), "{readme}");
-    let link = Regex::new(r##"[("](book/[^)"#]+)"##).unwrap();
-    let links: BTreeSet<String> = link.captures_iter(&readme).map(|found| found[1].to_owned()).collect();
-    assert!(links.len() > 3, "{links:?}");
-    let expected: BTreeSet<String> = files.chain(links).collect();
+    let mut expected: BTreeSet<String> = pages.chain(["book/reference/status.schema.json".to_owned()]).collect();
     assert!(expected.len() > 100, "{expected:?}");
+    for page in ["README.md", "CHANGELOG.md"] {
+        let text = fs::read_to_string(documents.join(page)).unwrap();
+        let links = relative_links(&text);
+        assert!(links.len() > 3, "{page}: {links:?}");
+        expected.extend(links);
+    }
+    for wanted in ["CHANGELOG.md", "copyright", "examples/sync.yaml.example", "book/adr/README.html"] {
+        assert!(expected.contains(wanted), "{wanted} is not among {expected:?}");
+    }
     let missing: Vec<&String> = expected.iter().filter(|file| !documents.join(file).is_file()).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(!documents.join("book/book.toml").exists() && !documents.join("book/theme").exists());
+}
+
+/// Returns the targets of the links and images of a Markdown text that are not on another host, without their anchors.
+fn relative_links(text: &str) -> BTreeSet<String> {
+    let attribute = Regex::new(r#"\b(?:href|src|srcset)="([^" ]+)"#).unwrap();
+    let markdown = Parser::new_ext(text, Options::ENABLE_TABLES).flat_map(|event| match event {
+        Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => vec![dest_url.into_string()],
+        Event::Html(html) | Event::InlineHtml(html) => {
+            attribute.captures_iter(&html).map(|found| found[1].to_owned()).collect()
+        }
+        _ => Vec::new(),
+    });
+    let relative = markdown.filter(|target| !target.contains("://") && !target.starts_with('#'));
+    relative.map(|target| target.split('#').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn links_of_a_page_are_found_in_text_and_in_html() {
+    let text = "[a](b.md#c) [`d`](e) <https://h.example> [f](#g)\n\n<picture>\n  <img src=\"i.png\">\n</picture>\n";
+    assert_eq!(relative_links(text), ["b.md", "e", "i.png"].map(str::to_owned).into());
 }
 
 /// Returns the text of a gzipped file.

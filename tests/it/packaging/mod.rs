@@ -8,6 +8,7 @@ use crate::support::programs::{Output, Running};
 
 mod container;
 pub(crate) mod debian;
+mod helm;
 mod kubernetes;
 pub(crate) mod prometheus;
 mod systemd;

@@ -9,8 +9,8 @@ use chrono::DateTime;
 use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
-use transship::journal::TagCounts;
-use transship::status::{Delivery, Direction, EndedRun, Metrics, Quota};
+use transship::journal::{Outcome, TagCounts};
+use transship::status::{Delivery, Direction, EndedRun, Metrics, Quota, TextFormat};
 
 use super::{file, run, text};
 use crate::support::programs::Running;
@@ -53,7 +53,7 @@ fn metrics() -> Metrics {
     metrics.set_paused("a", true);
     metrics.add_notifications(Delivery::GivenUp, 1);
     let run = |success| EndedRun {
-        outcome: "-",
+        outcome: Outcome::Succeeded,
         success: Some(success),
         ended: at,
         duration: Duration::ZERO,
@@ -97,6 +97,60 @@ fn rules_and_dashboard_name_only_existing_metrics() {
             assert!(samples.contains(found.as_str()), "{} is in no answer: {query}", found.as_str());
         }
     }
+}
+
+#[test]
+fn promtool_reads_every_sample_of_the_openmetrics_format() {
+    let folder = TempDir::new().unwrap();
+    let (path, blocks) = (folder.path().join("metrics"), folder.path().join("blocks"));
+    let text = metrics().encode_as(TextFormat::OpenMetrics);
+    // The command requires a time for each sample.
+    let with_time =
+        |line: &str| if line.starts_with('#') { format!("{line}\n") } else { format!("{line} 1800000000\n") };
+    let read = |text: &str| {
+        std::fs::write(&path, text.lines().map(with_time).collect::<String>()).unwrap();
+        let mut command = Command::new("promtool");
+        run(command.args(["tsdb", "create-blocks-from", "openmetrics"]).args([&path, &blocks]))
+    };
+    let report = read(&text).expect_success().stdout;
+    let samples = text.lines().filter(|line| !line.starts_with('#')).count().to_string();
+    assert!(report.lines().any(|line| line.split_whitespace().nth(4) == Some(samples.as_str())), "{samples}: {report}");
+    let refused = read(&metrics().encode_as(TextFormat::Prometheus));
+    assert!(!refused.status.success(), "the Prometheus format has no end: {refused:?}");
+}
+
+#[test]
+fn promtool_accepts_the_metrics_in_the_prometheus_format() {
+    let folder = TempDir::new().unwrap();
+    let check = |text: &str| {
+        let path = folder.path().join("metrics");
+        std::fs::write(&path, text).unwrap();
+        let mut command = Command::new("sh");
+        run(command.args(["-c", "exec promtool check metrics <\"$0\""]).arg(&path))
+    };
+    let checked = check(&metrics().encode_as(TextFormat::Prometheus)).expect_success();
+    assert_eq!((checked.stdout.as_str(), checked.stderr.as_str()), ("", ""));
+    // The program finds the lines of OpenMetrics that this format does not have.
+    let refused = check(&metrics().encode_as(TextFormat::OpenMetrics));
+    assert!(!refused.status.success() && refused.stderr.contains("unknown metric type \"info\""), "{refused:?}");
+}
+
+#[test]
+fn dashboard_colours_the_age_of_each_entrys_last_success_at_the_top() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let panel = panels.iter().find(|panel| panel["title"] == "Age of last success").expect("the panel");
+    assert_eq!(panel["type"], "stat");
+    let next_row = panels.iter().filter(|panel| panel["type"] == "row").nth(1).unwrap();
+    assert!(panel["gridPos"]["y"].as_u64() < next_row["gridPos"]["y"].as_u64(), "{panel:#}");
+    let target = &panel["targets"][0];
+    let query = target["expr"].as_str().unwrap();
+    assert!(query.contains("by (entry) (transship_entry_last_success_timestamp_seconds{"), "{query}");
+    assert_eq!(target["legendFormat"], "{{entry}}");
+    let steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().unwrap();
+    let colours: BTreeSet<&str> = steps.iter().filter_map(|step| step["color"].as_str()).collect();
+    assert_eq!(colours, BTreeSet::from(["green", "orange", "red"]));
+    assert_eq!(panel["options"]["colorMode"], "background");
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Pair {
     #[track_caller]
     fn refusal(&self) -> String {
         let report = self.site.report(1);
-        let messages = report.tags().into_iter().filter_map(|tag| tag["message"].as_str()).map(str::to_owned);
+        let messages = report.tags().into_iter().filter_map(|tag| tag["reason"].as_str()).map(str::to_owned);
         let all: Vec<String> = messages.chain(report.problems().into_iter().map(str::to_owned)).collect();
         assert_eq!(all.len(), 1, "{all:?}");
         all[0].clone()
@@ -299,7 +299,7 @@ fn refused_docker_manifests_fail_with_a_remedy() {
     pair.put(&images::small(Family::Docker, 2), "docker");
     pair.target.set(Fault::OciOnly);
     let report = pair.site.report(1);
-    let reported = report.tag("docker")["message"].as_str().unwrap();
+    let reported = report.tag("docker")["reason"].as_str().unwrap();
     let way_out = "415 Unsupported Media Type; \
         some registries accept no Docker manifests; zot accepts them with `compat: [docker2s2]`";
     assert!(reported.ends_with(way_out), "{reported}");

@@ -132,7 +132,7 @@ fn index_larger_than_the_quota_fails_and_delays_nothing() {
     put_images(&hub, "app", versions(0..3));
     let report = site_of(&hub, &target, &["app"], "reserve_pulls: 2").report(1);
     assert_eq!(tags(&target, "app"), versions(0..3).collect());
-    let message = report.tag("2.0.0")["message"].as_str().unwrap();
+    let message = report.tag("2.0.0")["reason"].as_str().unwrap();
     let reported = format!(
         "12 more manifests must be read, and the pull limit of {} is 10, of which 2 are reserved: authenticate with an \
          account that has a larger limit, lower `limits.reserve_pulls`, or select fewer `platforms`",
@@ -155,9 +155,9 @@ fn entries_share_remaining_pulls_and_leave_the_reserve() {
     let waits =
         format!("the pull limit of {} leaves 20 of 50 pulls per 6h, of which 20 are reserved (reported ", hub.host());
     assert!(message.stdout.contains(" wait until ") && message.stdout.contains(&waits), "{}", message.stdout);
-    let history = site.history(&["--entry", "one"]);
+    let history = site.history(&["one"]);
     assert_eq!((&history[0]["outcome"], history[0]["deferred_until"].is_string()), (&"deferred".into(), true));
-    let counts = ["copied", "deferred"].map(|word| history[0]["tags"][word].as_u64().unwrap());
+    let counts = ["copied", "deferred"].map(|word| history[0]["counts"][word].as_u64().unwrap());
     assert_eq!(counts.iter().sum::<u64>(), 40, "{counts:?}");
 
     // No pulls remain: the program queries the quota and tries no pull.
@@ -228,7 +228,7 @@ fn daemon_continues_when_the_quota_window_allows() {
     daemon.wait_until_within(std::time::Duration::from_secs(150), "all tags", |_| of(8));
     daemon.wait_until_within(std::time::Duration::from_secs(90), "the end of the run that copied them", |_| {
         let runs = site.history(&[]);
-        let brought = runs.iter().find(|run| run["outcome"] == "succeeded" && run["tags"]["copied"] == 3)?;
+        let brought = runs.iter().find(|run| run["outcome"] == "succeeded" && run["counts"]["copied"] == 3)?;
         assert_eq!(brought["trigger"], "continued");
         Some(())
     });

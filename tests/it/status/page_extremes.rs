@@ -56,12 +56,12 @@ fn ago(minutes: i64) -> DateTime<Utc> {
 
 fn entry(name: &str, failed: Option<&str>) -> Value {
     json!({
-        "name": name, "source": format!("docker.io/library/{name}"), "targets": [format!("prod.example/cache/{name}")],
+        "entry": name, "source": format!("docker.io/library/{name}"), "targets": [format!("prod.example/cache/{name}")],
         "schedule": "0 3 * * *", "timezone": "Europe/Berlin", "next_firing": ago(-90), "running": null,
         "last_run": {
             "run": 7, "outcome": if failed.is_some() { "failed" } else { "succeeded" }, "started": ago(4), "ended": ago(3),
             "counts": {"copied": 2, "replaced": 0, "unchanged": 14, "held": 0, "blocked": 0, "deferred": 0, "conflict": 0, "failed": u8::from(failed.is_some())},
-            "bytes": 4096, "error": failed,
+            "bytes": 4096, "problems": failed.into_iter().collect::<Vec<_>>(),
         },
         "last_success": ago(300), "last_failure": failed.map(|_| ago(3)), "failures": if failed.is_some() { 4 } else { 0 },
     })
@@ -103,8 +103,8 @@ fn hostile_texts_do_not_run_reverse_or_displace_content() {
     let served = serve(state(json!({
         "entries": [hostile, entry("endless", Some(&endless)), entry("unbroken", Some(&unbroken)), entry("python-base", None)],
         "recent_failures": [
-            {"entry": HOSTILE, "run": 7, "outcome": "failed", "ended": ago(3), "error": HOSTILE},
-            {"entry": "unbroken", "run": 7, "outcome": "failed", "ended": ago(3), "error": unbroken},
+            {"entry": HOSTILE, "run": 7, "outcome": "failed", "ended": ago(3), "problems": [HOSTILE]},
+            {"entry": "unbroken", "run": 7, "outcome": "failed", "ended": ago(3), "problems": [unbroken]},
         ],
         "configuration": {"path": "/etc/transship/sync.yaml", "loaded_at": ago(100), "problem": HOSTILE},
     })));

@@ -69,7 +69,10 @@ fn detail(tag: &TagReport) -> String {
         TagOutcome::Held { reason } | TagOutcome::Blocked { reason } => reason,
         TagOutcome::Failed { message, .. } => message,
         TagOutcome::Conflict { entries } => {
-            return format!("the entries {} claim it for different sources", entries.join(" and "));
+            return match entries.as_slice() {
+                [entry] => format!("the entry {entry} gives this name to several tags"),
+                entries => format!("the entries {} claim it for different sources", entries.join(" and ")),
+            };
         }
         _ => return String::new(),
     };

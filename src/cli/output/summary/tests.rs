@@ -13,6 +13,7 @@ fn tag(name: &str, outcome: TagOutcome) -> TagReport {
         source: "docker.io/library/python".into(),
         target: "prod.example/python".into(),
         tag: Some(name.parse().unwrap()),
+        source_tag: None,
         digest: Some(Digest::of(name.as_bytes())),
         source_digest: Some(Digest::of(name.as_bytes())),
         outcome,
@@ -42,6 +43,7 @@ fn report(outcome: RunOutcome, tags: Vec<TagReport>) -> RunReport {
         in_doubt: Vec::new(),
         left_behind: Vec::new(),
         warnings: Vec::new(),
+        waiting_for: Vec::new(),
     }
 }
 

@@ -72,7 +72,7 @@ impl DaemonState {
             self.metrics.record_run(
                 &report.entry,
                 &EndedRun {
-                    outcome: outcome.word(),
+                    outcome,
                     success,
                     ended: report.ended,
                     duration: (report.ended - report.started).to_std().unwrap_or_default(),
