@@ -112,7 +112,8 @@ fn failures_of_one_reason_share_a_line_with_their_tags() {
         "python: 26 failed, 0 B sent in 3.2s\n\
          \x20 failed 25 tags at prod.example/python: writing manifest: 403: no\n\
          \x20   {} and 5 more (--json has all)\n\
-         \x20 failed other at prod.example/python: writing manifest other: 500: broken\n",
+         \x20 failed other at prod.example/python: target prod.example/python: writing manifest \
+         other: 500: broken\n",
         named.join(", ")
     );
     assert_eq!(text, expected);
