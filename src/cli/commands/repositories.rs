@@ -150,7 +150,7 @@ mod tests {
     }
 
     async fn printed(command: &Repositories) -> String {
-        let names = ["team/b", "team", "teams/x", "team/a/c", "other"].map(|name| Ok::<_, NameError>(name.parse()?));
+        let names = ["team/b", "team", "teams/x", "team/a/c", "other"].map(str::parse);
         let names = command.collect(stream::iter(names)).await.unwrap();
         let buffer = OutputBuffer::default();
         command.print(&names, &mut buffer.output()).unwrap();

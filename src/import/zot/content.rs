@@ -121,12 +121,11 @@ fn exclude_earlier(entry: &mut Entry, prefix: &Prefix, earlier: &[Prefix]) {
             (Prefix::One(name), Prefix::One(other)) if name != other => {}
             (Prefix::One(name), Prefix::Many { patterns, .. }) if !matches(patterns, name) => {}
             (Prefix::One(_), _) => return entry.skip("an earlier content has this repository"),
-            (Prefix::Many { patterns, .. }, Prefix::One(other)) => {
-                if matches(patterns, other) {
-                    let pattern = below(other);
-                    entry.excluded_repositories.extend(pattern);
-                }
+            (Prefix::Many { patterns, .. }, Prefix::One(other)) if matches(patterns, other) => {
+                let pattern = below(other);
+                entry.excluded_repositories.extend(pattern);
             }
+            (Prefix::Many { .. }, Prefix::One(_)) => {}
             (_, Prefix::Many { patterns, .. }) if patterns.is_empty() => {
                 return entry.skip("an earlier content has these repositories");
             }

@@ -189,8 +189,8 @@ pub enum Secret {
         /// Value of the variable; never shown.
         value: SecretString,
     },
-    /// File that contains the secret. The file is read each time the secret is needed. One trailing line break is not
-    /// part of the secret.
+    /// File that contains the secret. The file is read each time the secret is needed. Line breaks at the end of the
+    /// file are not part of the secret.
     File(PathBuf),
 }
 
