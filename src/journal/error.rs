@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
+use super::file_header::{APPLICATION_ID, VERSION};
+
 /// Failure of the journal. Each variant contains the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -104,10 +106,10 @@ pub enum JournalError {
     },
     /// A row contains a value that this program never writes, or the database is corrupt.
     #[error(
-        "the journal {0} is damaged: {reason}; stop transship, then save the readable records by \
-         `sqlite3 {0} .recover | sqlite3 {0}.recovered` and put that file in place of the journal, or move {0} away \
-         with its files -wal and -shm: the next start then creates an empty journal",
-        path.display()
+        "the journal {path} is damaged: {reason}; stop transship, then save the readable records by `{command}`, move \
+         {path} away with its files -wal and -shm, and move {path}.recovered to {path}; without that file, the next \
+         start creates an empty journal",
+        path = path.display(), command = recovery_command(path)
     )]
     Damaged {
         /// Path of the file.
@@ -171,6 +173,16 @@ impl JournalError {
     }
 }
 
+/// Returns the command that copies the readable records of a journal to a new file. `.clone` reads past damaged pages
+/// in every build of `sqlite3`; `.recover` does not work in Debian's. `.clone` does not copy the numbers of the header.
+fn recovery_command(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "sqlite3 {path} \".clone {path}.recovered\" \".open {path}.recovered\" \
+         \"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}\""
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,13 +193,25 @@ mod tests {
         let damaged = JournalError::Damaged { path, reason: "malformed".into() };
         assert_eq!(
             damaged.to_string(),
-            "the journal /var/lib/transship/journal.db is damaged: malformed; stop transship, then save the readable \
-             records by `sqlite3 /var/lib/transship/journal.db .recover | sqlite3 \
-             /var/lib/transship/journal.db.recovered` and put that file in place of the journal, or move \
-             /var/lib/transship/journal.db away with its files -wal and -shm: the next start then creates an empty \
-             journal"
+            format!(
+                "the journal /var/lib/transship/journal.db is damaged: malformed; stop transship, then save the \
+                 readable records by `sqlite3 /var/lib/transship/journal.db \
+                 \".clone /var/lib/transship/journal.db.recovered\" \
+                 \".open /var/lib/transship/journal.db.recovered\" \
+                 \"PRAGMA application_id = 1414744144; PRAGMA user_version = {VERSION}\"`, move \
+                 /var/lib/transship/journal.db away with its files -wal and -shm, and move \
+                 /var/lib/transship/journal.db.recovered to /var/lib/transship/journal.db; without that file, the \
+                 next start creates an empty journal"
+            )
         );
         assert!(damaged.is_lasting());
+    }
+
+    #[test]
+    fn how_to_page_has_the_recovery_command_of_this_version() {
+        let page = include_str!("../../docs/how-to/back-up-the-journal.md").replace("\\\n     ", "");
+        let command = recovery_command(Path::new("journal.db"));
+        assert!(page.contains(&command), "the page lacks: {command}");
     }
 
     #[test]

@@ -208,27 +208,36 @@ impl Response {
     /// Returns the message for a successful response whose body is not a list. If the body is a web page, the server is
     /// not a registry.
     pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
-        self.describe_page().unwrap_or_else(|| format!("the list cannot be read: {error}"))
+        match self.foreign_type() {
+            Some(content_type) => self.describe_foreign(&content_type),
+            None => format!("the list cannot be read: {error}"),
+        }
     }
 
     /// Returns the message for a success with another status than the expected one, and without the headers that the
     /// step needs.
     pub(crate) fn unexpected_success(&self, expected: StatusCode) -> String {
-        let detail = || format!("{}, expected {}", self.detail(), expected.as_u16());
-        self.describe_page().unwrap_or_else(detail)
+        self.describe_web_page().unwrap_or_else(|| format!("{}, expected {}", self.detail(), expected.as_u16()))
     }
 
-    /// Returns the message for a response whose body is a web page or another content that no registry sends. Returns
-    /// `None` if the body is JSON, or if the response does not state its kind.
-    fn describe_page(&self) -> Option<String> {
-        let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"))?;
-        let is_page = !self.bytes().trim_ascii_start().starts_with(b"{");
-        is_page.then(|| {
-            format!(
-                "the server answers {} with {kind}: this is not a registry; check the host name and `path_prefix`",
-                self.status.as_u16()
-            )
-        })
+    /// Returns the message for a web page, as a login portal sends it; `None` for all other responses.
+    pub(crate) fn describe_web_page(&self) -> Option<String> {
+        let content_type = self.foreign_type().filter(|content_type| content_type.starts_with("text/html"))?;
+        Some(self.describe_foreign(&content_type))
+    }
+
+    /// Returns the stated type of the content, if neither the type nor the content is JSON.
+    fn foreign_type(&self) -> Option<String> {
+        let content_type = self.header(&CONTENT_TYPE).map(clean).filter(|content_type| !content_type.contains("json"));
+        content_type.filter(|_| !self.bytes().trim_ascii_start().starts_with(b"{"))
+    }
+
+    fn describe_foreign(&self, content_type: &str) -> String {
+        let status = self.status.as_u16();
+        format!(
+            "the server answers {status} with {content_type}: this is not a registry; check the host name and \
+             `path_prefix`"
+        )
     }
 
     /// Returns the status with the errors of the envelope (`404 NAME_UNKNOWN: repository name not known to registry`),

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, Output, Running};
-use crate::support::registry::{Auth, Server, Setup};
+use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
 /// Tags of the source.
@@ -110,4 +110,19 @@ fn missing_tag_names_the_nearest_tags() {
     let lists = scene.source.log().count("tags GET");
     scene.once(&[], 1);
     assert_eq!(scene.source.log().count("tags GET"), lists + 1, "one list for all missing tags of a run");
+}
+
+#[test]
+fn web_page_in_place_of_target_is_one_warning_and_one_failure() {
+    let scene = Scene::new(Server::start(), "", "");
+    for kind in ["ping GET", "manifest HEAD", "manifest GET", "blob HEAD", "blob GET", "upload POST", "mount POST"] {
+        scene.target.set(Fault::Answers { kind, path: "", status: 200 });
+    }
+    let output = scene.once(&[], 1);
+    let all = output.stdout.clone() + &output.stderr;
+    let page = "the server answers 200 with text/html: this is not a registry; check the host name and `path_prefix`";
+    assert_eq!(count_lines(&output.stderr, "WARN"), 1, "{all}");
+    assert_eq!(count_lines(&output.stderr, &format!("whether it has a blob ({page})")), 1, "{all}");
+    let failed = format!("  failed 6 tags at {}/app: opening an upload: {page}\n", scene.target.host());
+    assert!(output.stdout.contains(&failed), "{all}");
 }

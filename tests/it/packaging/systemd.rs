@@ -138,8 +138,7 @@ fn daemon_that_needs_a_person_is_not_restarted() {
     let damaged = site.run(&["run"]);
     let path = journal.display();
     assert!(damaged.stderr.contains(&format!("the journal {path} is damaged: ")), "{}", damaged.stderr);
-    assert!(damaged.stderr.contains(&format!("`sqlite3 {path} .recover | ")), "{}", damaged.stderr);
-    assert!(damaged.stderr.contains(&format!("or move {path} away")), "{}", damaged.stderr);
+    assert!(damaged.stderr.contains(&format!("move {path} away")), "{}", damaged.stderr);
     assert_eq!(std::fs::read(&journal).unwrap(), bytes, "the journal is unchanged");
 
     site.write("sync.yaml", "version: 2\n");
