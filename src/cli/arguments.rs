@@ -29,6 +29,18 @@ pub struct Arguments {
     pub command: Command,
 }
 
+impl Arguments {
+    /// Returns true if the command prints the report of its runs for people, and no argument sets the level of the log.
+    pub(super) fn prints_report(&self) -> bool {
+        let is_report = match &self.command {
+            Command::Once(once) => !once.json,
+            Command::Copy(copy) => !copy.json,
+            _ => false,
+        };
+        is_report && !self.global.quiet && self.global.verbose == 0
+    }
+}
+
 /// Commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -86,15 +98,6 @@ impl Command {
             Self::Run(_) => Level::INFO,
             Self::Once(_) | Self::Copy(_) if !writer::stderr_is_terminal() => Level::INFO,
             _ => Level::WARN,
-        }
-    }
-
-    /// Returns true if the command prints the report of its runs for people.
-    pub(super) fn prints_report(&self) -> bool {
-        match self {
-            Self::Once(once) => !once.json,
-            Self::Copy(copy) => !copy.json,
-            _ => false,
         }
     }
 

@@ -62,7 +62,7 @@ fn with_file_tip(mut error: clap::Error) -> clap::Error {
 fn start(mut arguments: Arguments) -> Result<Exit, Failure> {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
     let level = arguments.global.log_level(arguments.command.log_level());
-    let prints_report = arguments.command.prints_report();
+    let prints_report = arguments.prints_report();
     logging::start(arguments.global.log_format, level, prints_report, &bars).map_err(Failure::usage)?;
     let is_for_programs = arguments.command.is_for_programs() || arguments.global.log_format.is_for_programs();
     arguments.global.announces_configuration = !arguments.global.quiet && !is_for_programs;

@@ -189,7 +189,7 @@ impl Verified {
         }
         let actual = digester.finish();
         if actual != self.blob.digest {
-            return Some(Err(self.corrupt(format!("the bytes hash to {actual}; nothing was written"))));
+            return Some(Err(self.corrupt(format!("the bytes hash to {actual}; the blob was not stored"))));
         }
         withheld.map(Ok)
     }
@@ -231,7 +231,7 @@ mod tests {
         let actual = Digest::of(b"abcX");
         assert_eq!(
             error.unwrap(),
-            format!("h/r: reading blob {digest}: the bytes hash to {actual}; nothing was written")
+            format!("h/r: reading blob {digest}: the bytes hash to {actual}; the blob was not stored")
         );
         let (out, error) = pass(&["ab"], "abcd").await;
         assert_eq!(out, Vec::<Bytes>::new());

@@ -148,23 +148,11 @@ fn doubt_line(report: &RunReport) -> Option<String> {
     ))
 }
 
-/// Returns the tag, or the digest if the copy is by digest.
-fn tag_or_digest(tag: &TagReport) -> String {
-    match (&tag.tag, tag.source_digest.or(tag.digest)) {
-        (Some(name), _) => match &tag.source_tag {
-            Some(from) => format!("{name} (from {from})"),
-            None => name.to_string(),
-        },
-        (None, Some(digest)) => format!("@{}", digest.short()),
-        (None, None) => "?".to_owned(),
-    }
-}
-
-/// Returns the same as [`tag_or_digest`], shortened for a table.
+/// Returns the same as [`problem_groups::tag_or_digest`], shortened for a table.
 fn short_name(tag: &TagReport) -> String {
     match (&tag.tag, &tag.source_tag) {
         (Some(name), None) => units::tag_name(name),
-        _ => tag_or_digest(tag),
+        _ => problem_groups::tag_or_digest(tag),
     }
 }
 

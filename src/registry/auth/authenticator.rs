@@ -268,7 +268,11 @@ impl Authenticator {
     async fn login_other_than(&self, refused: &Login, refusal: &RefusedPassword) -> Result<Login, AuthError> {
         self.source.login_after_refusal(refused).await?.ok_or_else(|| {
             let name = self.source.describe_identity().unwrap_or_else(|| self.identity());
-            AuthError::denied(format!("{}; {}", refusal.text, denial::describe_refusal(&name)))
+            AuthError::denied(format!(
+                "{}; {}",
+                refusal.text,
+                denial::describe_refusal(&name, self.source.describe_check())
+            ))
         })
     }
 

@@ -93,7 +93,10 @@ impl Authenticator {
             self.record_refusal_text(used.header(), answer.detail());
         }
         let denied = match (used, self.source.describe_identity()) {
-            (Some(_), Some(name)) => Some(DeniedIdentity::Named { name, is_proven: self.is_proven() }),
+            (Some(_), Some(name)) => {
+                let check = self.source.describe_check();
+                Some(DeniedIdentity::Named { name, check, is_proven: self.is_proven() })
+            }
             (_, None) => Some(DeniedIdentity::Anonymous),
             // The credentials could not be sent with this request.
             (None, Some(_)) => None,

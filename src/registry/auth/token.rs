@@ -166,11 +166,12 @@ impl Authenticator {
         };
         let name = self.source.describe_identity();
         let refused = name.as_deref().unwrap_or("the anonymous request");
+        let check = self.source.describe_check();
         let remedy = match (kind, &name) {
             (ErrorKind::Denied, Some(_)) if answer.status == StatusCode::FORBIDDEN => {
-                "; check the user name, the password and the rights of this user".to_owned()
+                format!("; {check}, and the rights of this user")
             }
-            (ErrorKind::Denied, Some(_)) => format!("; {}", denial::CHECK_CREDENTIALS),
+            (ErrorKind::Denied, Some(_)) => format!("; {check}"),
             (ErrorKind::Denied, None) => format!("; {}", denial::SET_CREDENTIALS),
             _ => String::new(),
         };

@@ -14,6 +14,8 @@ pub(crate) enum DeniedIdentity {
     Named {
         /// User name, and the origin of the password.
         name: String,
+        /// Check that the operator makes if the credentials are not valid.
+        check: &'static str,
         /// True if the registry has accepted these credentials before, so that they are valid.
         is_proven: bool,
     },
@@ -24,23 +26,20 @@ impl DeniedIdentity {
     pub(crate) fn remedy(&self, step: Step, status: StatusCode, insufficient_scope: bool) -> String {
         match self {
             Self::Anonymous => format!("the request was sent without credentials: {SET_CREDENTIALS}"),
-            Self::Named { name, is_proven }
+            Self::Named { name, is_proven, .. }
                 if *is_proven || insufficient_scope || status != StatusCode::UNAUTHORIZED =>
             {
                 format!("{name} lacks the right to {}: grant that right at the registry", describe_right(step))
             }
-            Self::Named { name, .. } => describe_refusal(name),
+            Self::Named { name, check, .. } => describe_refusal(name, check),
         }
     }
 }
 
-/// Returns the clause for credentials that a registry does not accept.
-pub(crate) fn describe_refusal(name: &str) -> String {
-    format!("the registry refused {name}: {CHECK_CREDENTIALS}")
+/// Returns the clause for credentials that a registry does not accept. `check` is the next step.
+pub(crate) fn describe_refusal(name: &str, check: &str) -> String {
+    format!("the registry refused {name}: {check}")
 }
-
-/// Next step after a registry or its token service did not accept the credentials.
-pub(crate) const CHECK_CREDENTIALS: &str = "check the user name and the password";
 
 /// Next step after a registry or its token service did not accept a request without credentials.
 pub(crate) const SET_CREDENTIALS: &str = "set `credentials` for this registry, or run `docker login`";
@@ -65,7 +64,8 @@ mod tests {
     use super::*;
 
     fn named(is_proven: bool) -> DeniedIdentity {
-        DeniedIdentity::Named { name: "bot (password from the file /run/bot)".into(), is_proven }
+        let (name, check) = ("bot (password from the file /run/bot)".into(), "check the user name and the password");
+        DeniedIdentity::Named { name, check, is_proven }
     }
 
     #[test]

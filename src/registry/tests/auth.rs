@@ -311,7 +311,7 @@ async fn refused_identity_token_is_withheld_and_sent_once() {
         error.to_string(),
         format!(
             "{place}/a/b: reading manifest latest: the token service http://{place}/token refused token (token from \
-             the configuration): 401 Unauthorized, DENIED: not ***; check the user name and the password"
+             the configuration): 401 Unauthorized, DENIED: not ***; check the token"
         )
     );
     assert_eq!(server.count("POST /token"), 1);
@@ -392,7 +392,7 @@ async fn refusing_token_service_is_queried_once_for_waiters() {
         assert_eq!(error.kind, ErrorKind::Denied);
         let expected = format!(
             "the token service http://{}/token refused me (password from the configuration): 403 Forbidden, DENIED: \
-             said so; check the user name, the password and the rights of this user",
+             said so; check the user name and the password, and the rights of this user",
             server.host
         );
         assert_eq!(error.detail, expected);

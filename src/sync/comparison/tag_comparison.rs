@@ -28,7 +28,7 @@ pub(crate) async fn query_source_digest(
         Ok(Some(descriptor)) => Ok(descriptor.digest),
         Ok(None) => {
             let near = match reference {
-                ManifestRef::Tag(tag) => listing.names.describe_near(source, tag).await,
+                ManifestRef::Tag(tag) => listing.near_tags.describe_near(source, tag).await,
                 ManifestRef::Digest(_) => String::new(),
             };
             let detail = format!("there is no such tag{near}");

@@ -237,7 +237,7 @@ impl RepositorySync<'_> {
     async fn describe_unread_tag(&self, tag: &Tag, listing: &Listing, error: CopyError) -> TagOutcome {
         match error {
             CopyError::Store { side: Side::Source, mut error } if error.kind == ErrorKind::NotFound => {
-                error.detail += &listing.names.describe_near(self.pair.source.as_ref(), tag).await;
+                error.detail += &listing.near_tags.describe_near(self.pair.source.as_ref(), tag).await;
                 TagOutcome::failed(&CopyError::Store { side: Side::Source, error })
             }
             error => TagOutcome::failed(&error),

@@ -15,7 +15,7 @@ use crate::sync::journaling::copy_records::batch_surroundings;
 use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::referrers::checks::ReferrerChecks;
-use crate::sync::selection::near_tags::TagNames;
+use crate::sync::selection::near_tags::NearTags;
 use crate::sync::selection::pairs::{OpenPair, Pair};
 use crate::sync::{TagOutcome, TagReport};
 
@@ -109,7 +109,7 @@ impl CopyInProgress<'_> {
         }
         let (reference, place) = (&self.single.reference, self.source.place());
         let near = match reference {
-            ManifestRef::Tag(tag) => TagNames::default().describe_near(self.source, tag).await,
+            ManifestRef::Tag(tag) => NearTags::default().describe_near(self.source, tag).await,
             ManifestRef::Digest(_) => String::new(),
         };
         let message = format!("source {place}: there is no {reference}{near}");

@@ -20,9 +20,9 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All tags of a source, listed at most once, when the first tag was missing.
 #[derive(Debug, Default)]
-pub(crate) struct TagNames(OnceCell<Vec<Tag>>);
+pub(crate) struct NearTags(OnceCell<Vec<Tag>>);
 
-impl TagNames {
+impl NearTags {
     /// Returns a clause with the tags of the source that are near to a missing tag. Returns an empty text if there are
     /// none, or if the source cannot be listed.
     pub(crate) async fn describe_near(&self, source: &dyn Source, missing: &Tag) -> String {

@@ -179,7 +179,7 @@ fn journal_is_readable_only_by_its_owner() {
 }
 
 /// Adds many ended runs to a journal, and returns the number of a page that contains some of them.
-fn add_runs(journal: &Path) -> u64 {
+fn add_runs(journal: &Path) -> i64 {
     let connection = rusqlite::Connection::open(journal).unwrap();
     let runs = "WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000)
         INSERT INTO runs (id, process, entry, trigger, started, ended, outcome)

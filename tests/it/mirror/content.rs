@@ -327,7 +327,7 @@ fn many_tags_failing_for_one_reason_share_a_line() {
     let lines = |text: &str, word: &str| text.lines().filter(|line| line.contains(word)).count();
     assert_eq!(lines(&output.stdout, "  failed 60 tags at "), 1, "{}", output.stdout);
     assert_eq!(lines(&output.stdout, " and 40 more (--json has all)"), 1, "{}", output.stdout);
-    assert_eq!(output.stderr, "", "each fact is printed once");
+    assert_eq!(output.stderr, "configuration: sync.yaml\n", "each fact is printed once");
     let output = pair.site.run(&["--log-format", "pretty", "once"]);
     assert_eq!(lines(&output.stderr, "ERROR failed"), 20, "{}", output.stderr);
     assert_eq!(lines(&output.stderr, "more tags failed for the same reason"), 1, "{}", output.stderr);
@@ -398,7 +398,7 @@ fn wrong_bytes_under_a_blake3_digest_are_never_copied() {
     pair.source.set(Fault::BlobBytesWrong(layer));
     let output = pair.site.run(&["once"]);
     assert_eq!(output.code(), 1);
-    assert!(output.stdout.contains(&layer.to_string()), "{}", output.stdout);
+    assert!(output.stdout.contains(&layer.to_string()[..19]), "{}", output.stdout);
     assert_eq!((pair.arrived("v1"), pair.target.store().blob("app", &layer)), (None, None));
 }
 

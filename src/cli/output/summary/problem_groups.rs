@@ -2,8 +2,8 @@
 //! and a second line names them. Digests are shortened; `--json` has them in full.
 
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 
-use super::tag_or_digest;
 use crate::oci::Digest;
 use crate::sync::{TagOutcome, TagReport};
 
@@ -14,12 +14,12 @@ const MAX_NAMED: usize = 20;
 /// another tag. The groups are in the order of their first tags.
 pub(super) fn format_problems(tags: &[TagReport]) -> Vec<String> {
     let mut groups: Vec<Vec<&TagReport>> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<(Discriminant<TagOutcome>, String), usize> = HashMap::new();
     for tag in tags {
         match tag.failure_class() {
             None => groups.push(vec![tag]),
             Some(class) => {
-                let place = *places.entry(class).or_insert(groups.len());
+                let place = *places.entry((discriminant(&tag.outcome), class)).or_insert(groups.len());
                 match groups.get_mut(place) {
                     Some(group) => group.push(tag),
                     None => groups.push(vec![tag]),
@@ -35,7 +35,7 @@ fn format_group(group: &[&TagReport]) -> Vec<String> {
     if group.len() == 1 {
         return format_line(first, &tag_or_digest(first), detail(first)).into_iter().collect();
     }
-    let Some(line) = format_line(first, &format!("{} tags", group.len()), shared_detail(first)) else {
+    let Some(line) = format_line(first, &format!("{} tags", group.len()), shared_detail(group)) else {
         return Vec::new();
     };
     let named: Vec<String> = group.iter().take(MAX_NAMED).map(|tag| tag_or_digest(tag)).collect();
@@ -63,6 +63,18 @@ fn format_line(tag: &TagReport, subject: &str, detail: String) -> Option<String>
     }
 }
 
+/// Returns the tag, or the digest if the copy is by digest.
+pub(super) fn tag_or_digest(tag: &TagReport) -> String {
+    match (&tag.tag, tag.source_digest.or(tag.digest)) {
+        (Some(name), _) => match &tag.source_tag {
+            Some(from) => format!("{name} (from {from})"),
+            None => name.to_string(),
+        },
+        (None, Some(digest)) => format!("@{}", digest.short()),
+        (None, None) => "?".to_owned(),
+    }
+}
+
 /// Returns the reason of a problem.
 fn detail(tag: &TagReport) -> String {
     let reason = match &tag.outcome {
@@ -79,9 +91,31 @@ fn detail(tag: &TagReport) -> String {
     shorten_digests(reason)
 }
 
-/// Returns the reason that all tags of a group share: without the tag or digest that differs, and without the name of
-/// the target, which the line already contains.
-fn shared_detail(tag: &TagReport) -> String {
+/// Returns the reason that all tags of a group share. Words that differ between the tags, such as digests, are masked.
+fn shared_detail(group: &[&TagReport]) -> String {
+    let mut details = group.iter().map(|tag| detail_without_names(tag));
+    let Some(first) = details.next() else { return String::new() };
+    let mut words: Vec<String> = first.split(' ').map(str::to_owned).collect();
+    for other in details {
+        for (word, other) in words.iter_mut().zip(other.split(' ')) {
+            if word != other {
+                *word = mask(word);
+            }
+        }
+    }
+    // A masked name with a masked digest says nothing.
+    words.join(" ").replace(" … (…)", "")
+}
+
+/// Replaces a word by an ellipsis, but not the punctuation around the word.
+fn mask(word: &str) -> String {
+    let bare = word.trim_matches(['(', ')', ':', ',', ';']);
+    word.replacen(bare, "…", 1)
+}
+
+/// Returns the reason of a problem without the tag or digest of the failed step, and without the name of the target,
+/// which the line of the group already contains.
+fn detail_without_names(tag: &TagReport) -> String {
     let reason = detail(tag);
     let reason = reason.strip_prefix(&format!("target {}: ", tag.target)).unwrap_or(&reason);
     match &tag.outcome {

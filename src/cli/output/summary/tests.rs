@@ -128,6 +128,23 @@ fn equal_problems_of_a_run_are_printed_once() {
 }
 
 #[test]
+fn names_and_digests_that_differ_are_masked_in_a_group() {
+    let blocked = |name: &str| {
+        let digest = Digest::of(name.as_bytes());
+        let reason = format!("writing manifest {name} ({digest}): 409 Conflict, the registry has {digest}");
+        tag(name, TagOutcome::Blocked { reason })
+    };
+    let held = tag("v3", TagOutcome::Held { reason: "409".into() });
+    let also_blocked = tag("v4", TagOutcome::Blocked { reason: "409".into() });
+    let text = printed(&report(RunOutcome::Succeeded, vec![blocked("v1"), held, blocked("v2"), also_blocked]));
+    let expected = "  blocked 2 tags at prod.example/python: writing manifest: 409 Conflict, the registry has …\n\
+                    \x20   v1, v2\n\
+                    \x20 held v3 at prod.example/python: 409\n\
+                    \x20 blocked v4 at prod.example/python: 409\n";
+    assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
 fn conflicts_with_the_same_entries_share_a_line() {
     let conflict = || TagOutcome::Conflict { entries: vec!["a".into(), "b".into()] };
     let tags = vec![tag("v1", conflict()), tag("v2", conflict())];

@@ -29,6 +29,19 @@ pub(super) fn describe(credentials: &Credentials) -> Option<String> {
     }
 }
 
+/// Returns the check that an operator makes after these credentials were refused.
+pub(super) fn describe_check(credentials: &Credentials) -> &'static str {
+    match credentials {
+        Credentials::Token(_) => "check the token",
+        Credentials::Azure(_) | Credentials::Aws(_) | Credentials::Gcp(_) => "check this identity at the cloud",
+        Credentials::Anonymous
+        | Credentials::Password { .. }
+        | Credentials::DockerConfig(_)
+        | Credentials::Helper { .. }
+        | Credentials::Command { .. } => "check the user name and the password",
+    }
+}
+
 /// Returns the origin of a secret that has this key under `credentials`.
 fn describe_secret(key: &str, secret: &Secret) -> String {
     match secret {
@@ -63,6 +76,17 @@ mod tests {
         let variable = Secret::Variable { name: "REGISTRY_PASSWORD".into(), value: value() };
         assert_eq!(origin(variable), "password from the environment variable REGISTRY_PASSWORD");
         assert_eq!(origin(Secret::File("/run/secrets/bot".into())), "password from the file /run/secrets/bot");
+    }
+
+    #[test]
+    fn refused_credentials_are_checked_by_their_kind() {
+        assert_eq!(describe_check(&Credentials::Token(Secret::File("/t".into()))), "check the token");
+        let identity = AzureIdentity::Managed { client_id: None };
+        let service = || "http://127.0.0.1/".parse().unwrap();
+        let azure = Credentials::Azure(Azure { identity, imds: service(), authority: service() });
+        assert_eq!(describe_check(&azure), "check this identity at the cloud");
+        let helper = Credentials::Helper { name: "pass".into(), env: Vec::new() };
+        assert_eq!(describe_check(&helper), "check the user name and the password");
     }
 
     #[test]

@@ -130,6 +130,11 @@ impl Source {
         Some(origin.map_or_else(|| name.clone(), |origin| format!("{name} ({origin})")))
     }
 
+    /// Returns the check that an operator makes after the credentials were refused.
+    pub(crate) fn describe_check(&self) -> &'static str {
+        origin::describe_check(self.credentials.as_ref().unwrap_or(&Credentials::Anonymous))
+    }
+
     /// Returns the login; `None` for anonymous access.
     pub(crate) async fn login(&self) -> Result<Option<Login>, AuthError> {
         let called_at = Instant::now();
