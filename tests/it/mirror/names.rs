@@ -152,7 +152,7 @@ fn name_that_is_too_long_fails_its_tag_alone() {
     let long = "x".repeat(128);
     let pair = Pair::new(&["v1", &long], "tag: \"m-{tag}\"");
     let report = pair.site.report(1);
-    let message = report.tag(&long)["message"].as_str().unwrap();
+    let message = report.tag(&long)["reason"].as_str().unwrap();
     assert!(
         message.starts_with(&format!("the template \"m-{{tag}}\" gives the tag {long} an invalid name")),
         "{message}"
