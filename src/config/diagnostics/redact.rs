@@ -267,7 +267,7 @@ mod tests {
             ("a: {password: hunter2, usrname: x}", 1, 23, "a: {password: ***, usrname: x} <u>"),
             ("a: {pasword: 'hunter2', usrname: x}", 1, 4, "a: {pasword: ***, usrname: ***} <p>"),
             (r#"creds: {password: "hun\"ter2", passwd: [hunter2]}"#, 1, 0, "creds: {password: ***, passwd: [***]} <c>"),
-            ("password: {env: NAME, fil: hunter2}", 1, 22, "password: {env: ***, fil: ***} <f>"),
+            ("password: {env: NAME, fil: hunter2}", 1, 22, "password: {env: NAME, fil: ***} <f>"),
             ("token: 12345678", 1, 9, "token: *** <***>"),
             ("source: https://me:hunter2@ghcr.io/x", 1, 8, "source: *** <***>"),
             ("{password: hunter2\n hunter3, usrname: x}", 1, 1, "{password: *** <p>"),
