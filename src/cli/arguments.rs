@@ -18,7 +18,8 @@ use super::output::writer;
 #[derive(Debug, Parser)]
 #[command(name = "transship", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 at least one tag failed, 2 usage or configuration, \
-                        3 changes pending, 4 tags withheld by a rule or a pull limit, 130 interrupted.")]
+                        3 changes pending, 4 tags withheld by a rule or a pull limit, 5 the journal is damaged, \
+                        130 interrupted.")]
 pub struct Arguments {
     /// Arguments of every command.
     #[command(flatten)]
@@ -26,6 +27,18 @@ pub struct Arguments {
     /// Command to run.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Returns true if the command prints the report of its runs for people, and no argument sets the level of the log.
+    pub(super) fn prints_report(&self) -> bool {
+        let is_report = match &self.command {
+            Command::Once(once) => !once.json,
+            Command::Copy(copy) => !copy.json,
+            _ => false,
+        };
+        is_report && !self.global.quiet && self.global.verbose == 0
+    }
 }
 
 /// Commands of the program.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::Problems;
+use crate::journal::JournalError;
 
 /// Result of a command, with its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Exit {
     ChangesPending = 3,
     /// A rule or a pull limit withheld at least one tag.
     Withheld = 4,
+    /// The journal is damaged, or the file is not a journal that this version can read. A restart does not help.
+    UnusableJournal = 5,
     /// A signal ended the command before its work was done.
     Interrupted = 130,
 }
@@ -47,9 +50,14 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
+            Self::Failed(error) if error.chain().any(is_lasting_journal_error) => Exit::UnusableJournal,
             Self::Failed(_) => Exit::Failed,
         }
     }
+}
+
+fn is_lasting_journal_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<JournalError>().is_some_and(JournalError::is_lasting)
 }
 
 /// Shows the error and its causes. A cause that the text already contains is not repeated. Problems of a
@@ -99,7 +107,24 @@ mod tests {
 
     #[test]
     fn exit_codes_have_their_documented_values() {
-        let all = [Exit::Ok, Exit::Failed, Exit::Usage, Exit::ChangesPending, Exit::Withheld, Exit::Interrupted];
-        assert_eq!(all.map(|exit| exit as u8), [0, 1, 2, 3, 4, 130]);
+        let all = [
+            Exit::Ok,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::ChangesPending,
+            Exit::Withheld,
+            Exit::UnusableJournal,
+            Exit::Interrupted,
+        ];
+        assert_eq!(all.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5, 130]);
+    }
+
+    #[test]
+    fn damaged_journal_has_own_code_and_busy_one_has_not() {
+        let exit = |error: JournalError| Failure::from(anyhow::Error::from(error).context("cannot start")).exit();
+        let path = || std::path::PathBuf::from("/j");
+        assert_eq!(exit(JournalError::Damaged { path: path(), reason: "x".into() }), Exit::UnusableJournal);
+        assert_eq!(exit(JournalError::Foreign { path: path() }), Exit::UnusableJournal);
+        assert_eq!(exit(JournalError::Busy { path: path() }), Exit::Failed);
     }
 }

@@ -62,7 +62,8 @@ fn with_file_tip(mut error: clap::Error) -> clap::Error {
 fn start(mut arguments: Arguments) -> Result<Exit, Failure> {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
     let level = arguments.global.log_level(arguments.command.log_level());
-    logging::start(arguments.global.log_format, level, &bars).map_err(Failure::usage)?;
+    let prints_report = arguments.prints_report();
+    logging::start(arguments.global.log_format, level, prints_report, &bars).map_err(Failure::usage)?;
     let is_for_programs = arguments.command.is_for_programs() || arguments.global.log_format.is_for_programs();
     arguments.global.announces_configuration = !arguments.global.quiet && !is_for_programs;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build()?;

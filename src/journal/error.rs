@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
+use super::file_header::{APPLICATION_ID, VERSION};
+
 /// Failure of the journal. Each variant contains the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -22,6 +24,21 @@ pub enum JournalError {
     Open {
         /// Path of the file.
         path: PathBuf,
+        /// Error of the system.
+        source: io::Error,
+    },
+    /// The folder of the file does not exist and cannot be created.
+    #[error(
+        "the journal {} cannot be created: its folder does not exist, and {} does not permit this user to create it \
+         ({source}); set `daemon.journal` to a path in an existing folder, or HOME or XDG_STATE_HOME to a folder of \
+         this user",
+        path.display(), existing.display()
+    )]
+    NoFolder {
+        /// Path of the file.
+        path: PathBuf,
+        /// Deepest folder of the path that exists.
+        existing: PathBuf,
         /// Error of the system.
         source: io::Error,
     },
@@ -88,7 +105,12 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// A row contains a value that this program never writes, or the database is corrupt.
-    #[error("the journal {} is damaged: {reason}", path.display())]
+    #[error(
+        "the journal {path} is damaged: {reason}; stop transship, then save the readable records by `{command}`, move \
+         {path} away with its files -wal and -shm, and move {path}.recovered to {path}; without that file, the next \
+         start creates an empty journal",
+        path = path.display(), command = recovery_command(path)
+    )]
     Damaged {
         /// Path of the file.
         path: PathBuf,
@@ -112,6 +134,23 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Returns true if only a person can make the file usable: a restart of the program meets the same error.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Foreign { .. } | Self::Newer { .. })
+    }
+
+    /// Converts the error of a folder that cannot be created into the variant with the matching remedy.
+    pub(super) fn from_folder(path: &Path, folder: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },
+            _ => {
+                let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+                Self::NoFolder { path: path.to_owned(), existing: existing.to_owned(), source }
+            }
+        }
+    }
+
     /// Converts an error of SQLite into the variant with the matching remedy.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
@@ -131,5 +170,61 @@ impl JournalError {
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, reason: source.to_string() },
             _ => Self::Database { path, source },
         }
+    }
+}
+
+/// Returns the command that copies the readable records of a journal to a new file. `.clone` reads past damaged pages
+/// in every build of `sqlite3`; `.recover` does not work in Debian's. `.clone` does not copy the numbers of the header.
+fn recovery_command(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "sqlite3 {path} \".clone {path}.recovered\" \".open {path}.recovered\" \
+         \"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}\""
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_journal_names_recovery_and_fresh_start() {
+        let path = PathBuf::from("/var/lib/transship/journal.db");
+        let damaged = JournalError::Damaged { path, reason: "malformed".into() };
+        assert_eq!(
+            damaged.to_string(),
+            format!(
+                "the journal /var/lib/transship/journal.db is damaged: malformed; stop transship, then save the \
+                 readable records by `sqlite3 /var/lib/transship/journal.db \
+                 \".clone /var/lib/transship/journal.db.recovered\" \
+                 \".open /var/lib/transship/journal.db.recovered\" \
+                 \"PRAGMA application_id = 1414744144; PRAGMA user_version = {VERSION}\"`, move \
+                 /var/lib/transship/journal.db away with its files -wal and -shm, and move \
+                 /var/lib/transship/journal.db.recovered to /var/lib/transship/journal.db; without that file, the \
+                 next start creates an empty journal"
+            )
+        );
+        assert!(damaged.is_lasting());
+    }
+
+    #[test]
+    fn how_to_page_has_the_recovery_command_of_this_version() {
+        let page = include_str!("../../docs/how-to/back-up-the-journal.md").replace("\\\n     ", "");
+        let command = recovery_command(Path::new("journal.db"));
+        assert!(page.contains(&command), "the page lacks: {command}");
+    }
+
+    #[test]
+    fn missing_home_is_named_as_cause_of_missing_journal() {
+        let path = Path::new("/proc/nonexistent/.local/state/transship/journal.db");
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = JournalError::from_folder(path, path.parent().unwrap(), refused);
+        assert_eq!(
+            error.to_string(),
+            "the journal /proc/nonexistent/.local/state/transship/journal.db cannot be created: its folder does not \
+             exist, and /proc does not permit this user to create it (permission denied); set `daemon.journal` to a \
+             path in an existing folder, or HOME or XDG_STATE_HOME to a folder of this user"
+        );
+        assert!(!error.is_lasting());
     }
 }

@@ -19,7 +19,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     let failed = |error| unopened(path, error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        created.map_err(|error| JournalError::from_folder(path, folder, error))?;
     }
     expect_regular(path)?;
     // SQLite creates the log and its index with the mode of this file. An existing file is not opened here: closing it

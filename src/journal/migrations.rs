@@ -5,9 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::JournalError;
-
-/// SQLite application id of a journal of transship ("TSHP").
-const APPLICATION_ID: i32 = 0x5453_4850;
+use super::file_header::{APPLICATION_ID, VERSION};
 
 /// Migrations, one for each version. Never change a released migration: add a new migration at the end.
 ///
@@ -277,6 +275,8 @@ UPDATE notification_effects SET fact = 'withheld' || substr(fact, 5) WHERE fact 
 ",
 ];
 
+const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "the header has the number of the last migration");
+
 /// Migrates the journal to the last version of `migrations`, in one transaction.
 pub(super) fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
@@ -295,8 +295,10 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, migrations: &[&s
 /// Returns an error if the version of the journal is not the latest version. Changes nothing.
 pub(super) fn require_latest(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let found = version(connection, path, MIGRATIONS)?;
-    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-    if found == known { Ok(()) } else { Err(JournalError::Older { path: path.to_owned(), found, known }) }
+    match found {
+        VERSION => Ok(()),
+        found => Err(JournalError::Older { path: path.to_owned(), found, known: VERSION }),
+    }
 }
 
 /// Returns the version of the journal. The version of an empty file is 0. Returns an error for a file of another

@@ -11,6 +11,7 @@ mod arrivals;
 mod carrying;
 mod error;
 mod file;
+mod file_header;
 mod group;
 #[cfg(test)]
 mod group_tests;

@@ -25,3 +25,4 @@ pub use selection::tag_filter::TagFilter;
 pub(crate) use journaling::recovery::recover_at_start;
 pub(crate) use report::run_report::{conflict_message, format_instant};
 pub(crate) use run::entry_run::RUN_PANICKED;
+pub(crate) use selection::near_tags::NearTags;

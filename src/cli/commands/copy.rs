@@ -148,7 +148,7 @@ fn open_journal(path: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
     };
     match Journal::open(&path) {
         Ok(journal) => Ok(Some(journal)),
-        Err(error @ (JournalError::ReadOnly { .. } | JournalError::Open { .. })) => {
+        Err(error @ (JournalError::ReadOnly { .. } | JournalError::Open { .. } | JournalError::NoFolder { .. })) => {
             tracing::warn!(%error, "this copy is not recorded, neither as a run nor as evidence");
             Ok(None)
         }
@@ -258,6 +258,6 @@ mod tests {
         let [TagOutcome::Failed { side: Some(Side::Source), message, .. }] = &outcomes[..] else {
             panic!("{outcomes:?}")
         };
-        assert_eq!(*message, format!("source {place}: there is no v2"));
+        assert_eq!(*message, format!("source {place}: there is no v2; the nearest tag is v1"));
     }
 }

@@ -14,6 +14,7 @@ use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::oci::{Children, ContentKind, Descriptor, Digest, ManifestRef};
 use crate::store::{Listed, Source};
+use crate::sync::NearTags;
 
 /// Maximum nesting depth of indexes. Manifests below this depth are not read.
 const MAX_DEPTH: usize = 8;
@@ -85,7 +86,11 @@ impl Inspect {
             return Err(Failure::usage(anyhow::anyhow!("{} names no manifest: add :TAG or @DIGEST", self.reference)));
         };
         let Some(descriptor) = source.resolve(reference).await? else {
-            return Err(anyhow::anyhow!("{}: there is no such manifest", self.reference).into());
+            let near = match reference {
+                ManifestRef::Tag(tag) => NearTags::default().describe_near(source, tag).await,
+                ManifestRef::Digest(_) => String::new(),
+            };
+            return Err(anyhow::anyhow!("{}: there is no such manifest{near}", self.reference).into());
         };
         let root = Walk::new(source, !self.no_referrers).read(descriptor, MAX_DEPTH).await;
         let broken = root.is_broken();
@@ -338,6 +343,6 @@ mod tests {
         let (exit, _) = printed(&inspect(place.clone(), false), &*layout).await;
         assert_eq!(exit, Err(format!("error: {place} names no manifest: add :TAG or @DIGEST")));
         let (exit, _) = printed(&inspect(format!("{place}:v2"), false), &*layout).await;
-        assert_eq!(exit, Err(format!("error: {place}:v2: there is no such manifest")));
+        assert_eq!(exit, Err(format!("error: {place}:v2: there is no such manifest; the nearest tag is v1")));
     }
 }

@@ -6,7 +6,7 @@ mod journal;
 mod line;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use chrono::Utc;
@@ -57,11 +57,20 @@ pub(super) enum LoggingError {
 }
 
 /// Starts logging. Hides the progress bars of `bars` while it writes a line. The level `by_default` applies unless the
-/// variable sets a filter.
-pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) -> Result<(), LoggingError> {
+/// variable sets a filter. `prints_report` is true if the command prints the report of its runs for people: the log
+/// then does not repeat the report, unless the variable or `--log-format` asks for the log.
+pub(super) fn start(
+    format: LogFormat,
+    by_default: Level,
+    prints_report: bool,
+    bars: &MultiProgress,
+) -> Result<(), LoggingError> {
+    let is_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
+    let repeats_report = prints_report && format == LogFormat::Auto && !is_journal && outputs_have_one_reader();
     let directives = match std::env::var(FILTER_VARIABLE) {
         Ok(directives) if !directives.is_empty() => directives,
         Err(std::env::VarError::NotUnicode(_)) => return Err(LoggingError::NotText),
+        _ if repeats_report => format!("{},{REPORT_LINES}=off", default_filter(by_default)),
         _ => default_filter(by_default),
     };
     let bars = bars.clone();
@@ -69,7 +78,6 @@ pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) 
         // An error of standard error is ignored, because it cannot be reported anywhere else.
         let _ = bars.suspend(|| io::stderr().write_all(text.as_bytes()));
     };
-    let is_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     let format = if is_journal && format == LogFormat::Auto { LogFormat::Journald } else { format };
     let socket = is_journal.then_some(Path::new(journal::SOCKET));
     let lines = Lines::new(writer_for(format, socket, print)).with_filter(filter(&directives)?);
@@ -132,6 +140,19 @@ fn writer_for(
             Box::new(move |line| print(&pretty(line, Utc::now(), colours)))
         }
     }
+}
+
+/// Module whose log lines repeat the report of a run.
+const REPORT_LINES: &str = "transship::sync::report";
+
+/// Returns true if standard output and standard error seem to have the same reader: both are the same terminal, file or
+/// pipe, or both are pipes or sockets, as in a job of a CI system, which shows both in one log. A reader of only one of
+/// them (`> report.txt`, `2> log.txt`, `> /dev/null`) needs all facts there.
+fn outputs_have_one_reader() -> bool {
+    let [Ok(output), Ok(error)] = ["/proc/self/fd/1", "/proc/self/fd/2"].map(std::fs::metadata) else { return false };
+    let (output_type, error_type) = (output.file_type(), error.file_type());
+    let are_pipes = output_type.is_fifo() && error_type.is_fifo() || output_type.is_socket() && error_type.is_socket();
+    are_pipes || (output.dev(), output.ino()) == (error.dev(), error.ino())
 }
 
 /// Returns true if `DEVICE:INODE` is standard error (systemd.exec, "$JOURNAL_STREAM"). The variable alone proves

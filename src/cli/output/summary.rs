@@ -1,6 +1,6 @@
-//! Summary of a run for people: a line for each entry, a table of changes, and the problems in full.
+//! Summary of a run for people: a line for each entry, a table of changes, and the problems.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 
 use super::table::{Align, Table};
@@ -9,8 +9,7 @@ use super::writer::Output;
 use crate::cli::exit::Exit;
 use crate::sync::{LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
 
-/// Maximum number of lines for tags that failed for the same reason.
-const LINES_PER_REASON: usize = 20;
+mod problem_groups;
 
 /// Prints the summary of one run.
 ///
@@ -24,7 +23,8 @@ pub(crate) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
             output.line(format!("  {line}"))?;
         }
     }
-    problem_lines(report).iter().try_for_each(|problem| output.line(format!("  {problem}")))?;
+    let problems = problem_groups::format_problems(&report.tags);
+    problems.iter().try_for_each(|problem| output.line(format!("  {problem}")))?;
     for left in report.left_behind.iter().map(LeftBehindReport::in_words) {
         output.line(format!("  {left}"))?;
     }
@@ -35,7 +35,9 @@ pub(crate) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     if let Some(doubt) = doubt_line(report) {
         output.line(format!("  {doubt}"))?;
     }
-    report.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
+    let problems: BTreeSet<&String> = report.problems.iter().collect();
+    let lines = problems.into_iter().map(|problem| problem_groups::shorten_digests(problem));
+    lines.map(|problem| format!("  failed: {problem}")).try_for_each(|line| output.line(line))
 }
 
 /// Returns the exit code for these runs. A failed run takes precedence over a withheld tag.
@@ -120,53 +122,6 @@ fn blobs(tag: &TagReport) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the lines of tags with a problem. If many lines differ only in the tag and its digests, the result has the
-/// first lines and the number of the others.
-fn problem_lines(report: &RunReport) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut counts: HashMap<String, (usize, &str)> = HashMap::new();
-    for tag in &report.tags {
-        let Some(line) = problem_line(tag) else { continue };
-        if let Some(class) = tag.failure_class() {
-            let (count, _) = counts.entry(class).or_insert((0, &tag.target));
-            *count += 1;
-            if *count > LINES_PER_REASON {
-                continue;
-            }
-        }
-        lines.push(line);
-    }
-    let mut further: Vec<_> = counts.into_iter().filter(|(_, (count, _))| *count > LINES_PER_REASON).collect();
-    further.sort();
-    lines.extend(further.into_iter().map(|(_, (count, target))| {
-        format!("and {} more at {target} for the same reason (--json has all)", count - LINES_PER_REASON)
-    }));
-    lines
-}
-
-/// Returns the full line for a tag that failed or was held, or whose previous digest was kept under another tag.
-fn problem_line(tag: &TagReport) -> Option<String> {
-    let (what, target) = (tag_or_digest(tag), &tag.target);
-    match &tag.outcome {
-        TagOutcome::Held { reason } => Some(format!("held {what} at {target}: {reason}")),
-        TagOutcome::Blocked { reason } => Some(format!("blocked {what} at {target}: {reason}")),
-        TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
-        TagOutcome::Conflict { entries } => {
-            let claim = match entries.as_slice() {
-                [entry] => format!("the entry {entry} gives this name to several tags"),
-                entries => format!("the entries {} claim it for different sources", entries.join(" and ")),
-            };
-            Some(format!("conflict of {what} at {target}: {claim}"))
-        }
-        // All deferred tags share one line.
-        TagOutcome::Deferred { .. } => None,
-        TagOutcome::Replaced { previous, kept_as: Some(under) } => {
-            Some(format!("{what} at {target}: {} is kept as {under}", previous.short()))
-        }
-        TagOutcome::Copied | TagOutcome::Replaced { kept_as: None, .. } | TagOutcome::Unchanged => None,
-    }
-}
-
 /// Returns a line with the number of deferred tags, the earliest end of their wait, and the reason of the first tag.
 /// The reasons of the other tags are omitted.
 fn deferred_line(report: &RunReport) -> Option<String> {
@@ -193,23 +148,11 @@ fn doubt_line(report: &RunReport) -> Option<String> {
     ))
 }
 
-/// Returns the tag, or the digest if the copy is by digest.
-fn tag_or_digest(tag: &TagReport) -> String {
-    match (&tag.tag, tag.source_digest.or(tag.digest)) {
-        (Some(name), _) => match &tag.source_tag {
-            Some(from) => format!("{name} (from {from})"),
-            None => name.to_string(),
-        },
-        (None, Some(digest)) => format!("@{}", digest.short()),
-        (None, None) => "?".to_owned(),
-    }
-}
-
-/// Returns the same as [`tag_or_digest`], shortened for a table.
+/// Returns the same as [`problem_groups::tag_or_digest`], shortened for a table.
 fn short_name(tag: &TagReport) -> String {
     match (&tag.tag, &tag.source_tag) {
         (Some(name), None) => units::tag_name(name),
-        _ => tag_or_digest(tag),
+        _ => problem_groups::tag_or_digest(tag),
     }
 }
 

@@ -43,7 +43,7 @@ impl Receiver {
     pub async fn secret_now(&self) -> Result<SecretString, String> {
         let place = match &self.secret {
             Secret::File(path) => format!("{}: ", path.display()),
-            Secret::Value(_) => String::new(),
+            Secret::Value(_) | Secret::Variable { .. } => String::new(),
         };
         let secret = self.secret.read().await.map_err(|error| format!("{place}{error}"))?;
         if secret.expose_secret().len() < Self::SHORTEST_SECRET {

@@ -119,7 +119,7 @@ fn read_webhook(reader: &Reader<'_>, value: &Value<'_>) -> Option<Webhook> {
 
 fn read_signing_key(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let key = read_secret(reader, value)?;
-    if let Secret::Value(text) = &key {
+    if let Some(text) = key.known() {
         reader.accept(value, text.expose_secret().parse::<SigningKey>())?;
     }
     Some(key)
@@ -129,7 +129,7 @@ fn read_signing_key(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
 fn read_url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
     let Node::Text(written) = value.node else {
         let url = read_secret(reader, value)?;
-        if let Secret::Value(text) = &url {
+        if let Some(text) = url.known() {
             reader.accept(value, text.expose_secret().parse::<Address>())?;
         }
         let place = value.pairs().next().map(|(kind, place)| (kind, place.node.clone()));

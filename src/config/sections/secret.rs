@@ -59,7 +59,11 @@ fn find_secret<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<FoundSecret
                 return None;
             }
             match (reader.environment)(&variable) {
-                Some(text) => found_text(reader, name, &text, format!("the environment variable {variable}")),
+                Some(text) => {
+                    let found = found_text(reader, name, &text, format!("the environment variable {variable}"))?;
+                    let secret = Secret::Variable { name: variable, value: found.content.clone() };
+                    Some(FoundSecret { secret, ..found })
+                }
                 None => {
                     reader.refuse(name, format!("the environment variable {variable} is not set"));
                     None

@@ -51,6 +51,7 @@ impl Repository {
     /// - If the registry denies the lookup, and the repository is a target, returns [`Looked::Absent`]. Some registries
     ///   deny reads in a repository that does not exist yet.
     /// - If the registry redirects the lookup to a storage service, returns [`Looked::Present`].
+    /// - If a web page of a length that differs from the blob arrives, returns an error: the server is not a registry.
     ///
     /// # Errors
     /// Returns an error if the response does not show whether the registry has the blob.
@@ -80,10 +81,19 @@ impl Repository {
         let answer = self.registry.send(&context, call.stopping_at_store()).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(Looked::Absent),
-            status if status.is_success() => match length(&answer).filter(|stated| *stated != blob.size) {
-                Some(stated) => Ok(self.check_length(blob, stated).await),
-                None => Ok(Looked::Present),
-            },
+            status if status.is_success() => {
+                let Some(stated) = length(&answer).filter(|stated| *stated != blob.size) else {
+                    return Ok(Looked::Present);
+                };
+                match answer.describe_web_page() {
+                    // The content decides: a GET can show that the registry only states the type wrongly.
+                    Some(page) if self.length_by_get(blob).await != Some(blob.size) => {
+                        Err(context.error(ErrorKind::Invalid, page))
+                    }
+                    Some(_) => Ok(Looked::Present),
+                    None => Ok(self.check_length(blob, stated).await),
+                }
+            }
             status if status.is_redirection() && answer.headers.contains_key(LOCATION) => Ok(Looked::Present),
             _ => Err(answer.refusal(&context)),
         }

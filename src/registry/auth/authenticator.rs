@@ -24,6 +24,7 @@ use super::tokens::Tokens;
 use crate::oci::RepositoryName;
 use crate::registry::Credentials;
 use crate::registry::http::challenge::{self, Challenge};
+use crate::registry::http::denial;
 use crate::registry::http::redirect;
 use crate::registry::http::response::Response;
 use crate::registry::http::sender::Sender;
@@ -68,6 +69,15 @@ pub(super) enum Requires {
     Nothing,
 }
 
+/// Refusal of a password header.
+#[derive(Clone)]
+struct RefusedPassword {
+    header: HeaderValue,
+    at: Instant,
+    /// Status and text of the registry's answer.
+    text: String,
+}
+
 /// Authentication to one registry with one identity.
 pub(crate) struct Authenticator {
     pub(super) sender: Arc<Sender>,
@@ -86,8 +96,8 @@ pub(crate) struct Authenticator {
     is_proven: AtomicBool,
     /// Last password header that the registry accepted.
     accepted: Mutex<Option<HeaderValue>>,
-    /// Last password header that the registry refused and never accepted, and the time of the refusal.
-    refused: Mutex<Option<(HeaderValue, Instant)>>,
+    /// Last refusal of a password header that the registry never accepted.
+    refused: Mutex<Option<RefusedPassword>>,
     tokens: Tokens,
     grants: GrantNumbers,
 }
@@ -175,18 +185,26 @@ impl Authenticator {
             return;
         }
         if status == StatusCode::UNAUTHORIZED {
-            *self.refused.lock() = Some((header.clone(), Instant::now()));
+            // The body of the answer is not read yet; [`Self::record_refusal_text`] adds its text.
+            let text = "401 Unauthorized".to_owned();
+            *self.refused.lock() = Some(RefusedPassword { header: header.clone(), at: Instant::now(), text });
         } else if self.has_required.load(Ordering::Relaxed) && shows_valid_credentials(status) {
             // A registry that has not required authentication may accept any credentials.
             self.record_accepted(header);
         }
     }
 
-    /// Returns the time since the registry refused this header, if it never accepted the header.
-    fn refused_for(&self, header: &HeaderValue) -> Option<Duration> {
+    /// Records the text of the registry's answer, if the answer refused this password header.
+    pub(super) fn record_refusal_text(&self, header: &HeaderValue, text: String) {
+        if let Some(refused) = self.refused.lock().as_mut().filter(|refused| refused.header == *header) {
+            refused.text = text;
+        }
+    }
+
+    /// Returns the refusal of this header, if the registry never accepted the header.
+    fn refusal_of(&self, header: &HeaderValue) -> Option<RefusedPassword> {
         let refused = self.refused.lock().clone();
-        let (_, since) = refused.filter(|(refused, _)| refused == header && !self.was_accepted(header))?;
-        Some(since.elapsed())
+        refused.filter(|refused| refused.header == *header && !self.was_accepted(header))
     }
 
     fn was_accepted(&self, header: &HeaderValue) -> bool {
@@ -231,10 +249,10 @@ impl Authenticator {
     /// Returns the authorization by the user name and the password, if there are credentials.
     async fn show_login(&self) -> Result<Option<Grant>, AuthError> {
         let mut current = self.login.lock().await;
-        let refused_for = current.as_ref().and_then(|(grant, _)| self.refused_for(grant.header()));
-        let login = match (&*current, refused_for) {
-            (Some((_, refused)), Some(refused_for)) if refused_for < REFUSED_FOR => {
-                Some(self.login_other_than(refused).await?)
+        let refusal = current.as_ref().and_then(|(grant, _)| self.refusal_of(grant.header()));
+        let login = match (&*current, refusal) {
+            (Some((_, refused)), Some(refusal)) if refusal.at.elapsed() < REFUSED_FOR => {
+                Some(self.login_other_than(refused, &refusal).await?)
             }
             (Some(_), None) if !self.source.has_ended() => None,
             _ => self.source.login().await?,
@@ -245,11 +263,16 @@ impl Authenticator {
         Ok(current.as_ref().map(|(grant, _)| grant.clone()))
     }
 
-    async fn login_other_than(&self, refused: &Login) -> Result<Login, AuthError> {
+    /// Returns another login than the refused one. If there is none, the error repeats the registry's answer to the
+    /// refused login, so that all errors of one cause are equal.
+    async fn login_other_than(&self, refused: &Login, refusal: &RefusedPassword) -> Result<Login, AuthError> {
         self.source.login_after_refusal(refused).await?.ok_or_else(|| {
-            let who = self.identity();
-            let detail = "less than a minute ago, so the same password is not sent again yet";
-            AuthError::denied(format!("the registry refused {who} {detail}"))
+            let name = self.source.describe_identity().unwrap_or_else(|| self.identity());
+            AuthError::denied(format!(
+                "{}; {}",
+                refusal.text,
+                denial::describe_refusal(&name, self.source.describe_check())
+            ))
         })
     }
 
@@ -329,7 +352,8 @@ impl Authenticator {
         }
         let Some(used) = used else {
             let none = "the registry requires a user name and a password, and none are configured";
-            return self.show_login().await?.map(|_| true).ok_or_else(|| AuthError::denied(none));
+            let none = || AuthError::denied(format!("{none}: {}", denial::SET_CREDENTIALS));
+            return self.show_login().await?.map(|_| true).ok_or_else(none);
         };
         self.handle_refused_password(used).await
     }

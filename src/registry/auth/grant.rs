@@ -37,7 +37,8 @@ impl GrantNumbers {
 
     /// Creates a Basic grant from a user name and a password.
     pub(super) fn create_basic(&self, login: &Login) -> Result<Grant, AuthError> {
-        let token = "the registry requires a user name and a password, and only a token is configured";
+        let token = "the registry requires a user name and a password, and only a token is configured: set `username` \
+                     and `password` under `credentials`";
         let header = login.basic()?.ok_or_else(|| AuthError::denied(token))?;
         Ok(self.create_grant(header))
     }

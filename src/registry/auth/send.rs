@@ -10,6 +10,7 @@ use super::grant::Grant;
 use super::request::RegistryRequest;
 use crate::fair_queue::Tenant;
 use crate::registry::http::context::Context;
+use crate::registry::http::denial::DeniedIdentity;
 use crate::registry::http::error::TransportError;
 use crate::registry::http::exchange::{AnswerListener, Authorization};
 use crate::registry::http::request::HttpRequest;
@@ -78,6 +79,29 @@ impl Authenticator {
         let permit = self.sender.acquire_permit(tenant, &request.http).await;
         let authorization = Authorization::anonymous(&self.sender.base);
         self.sender.attempt(&mut request.http, authorization, (tenant, permit)).await
+    }
+
+    /// Adds the identity of the request to an answer that denies the request. Stores the registry's text, if the answer
+    /// refuses a password.
+    fn with_denied_identity(&self, answer: Response, used: Option<&Grant>) -> Response {
+        if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            || !self.sender.is_own(&answer.url)
+        {
+            return answer;
+        }
+        if let Some(used) = used {
+            self.record_refusal_text(used.header(), answer.detail());
+        }
+        let denied = match (used, self.source.describe_identity()) {
+            (Some(_), Some(name)) => {
+                let check = self.source.describe_check();
+                Some(DeniedIdentity::Named { name, check, is_proven: self.is_proven() })
+            }
+            (_, None) => Some(DeniedIdentity::Anonymous),
+            // The credentials could not be sent with this request.
+            (None, Some(_)) => None,
+        };
+        Response { denied, ..answer }
     }
 
     /// Returns true if an answer is a 401 of the registry itself.
@@ -176,6 +200,7 @@ impl SendOnce for AuthenticatedRequest<'_> {
             if authenticator.needs_credentials(&self.request, grant.as_ref(), &answer).await {
                 self.request.add_credentials_after_refusal();
             } else if !authenticator.is_challenge(&answer) {
+                let answer = authenticator.with_denied_identity(answer, grant.as_ref());
                 return Ok(Attempt::Ended { outcome: Ok(answer), permit: number, took: sent.elapsed() });
             } else if self.was_challenged
                 || !authenticator
@@ -183,6 +208,7 @@ impl SendOnce for AuthenticatedRequest<'_> {
                     .await
                     .map_err(denied)?
             {
+                let answer = authenticator.with_denied_identity(answer, grant.as_ref());
                 return Ok(Attempt::Final(answer));
             } else if !self.request.http.can_be_sent_again() {
                 let detail =

@@ -17,6 +17,7 @@ use super::error::AuthError;
 use super::realm;
 use super::send::Listener;
 use crate::registry::Tenant;
+use crate::registry::http::denial;
 use crate::registry::http::error::TransportError;
 use crate::registry::http::exchange::Authorization;
 use crate::registry::http::redact::Secrets;
@@ -162,7 +163,18 @@ impl Authenticator {
             status if status.is_server_error() => ErrorKind::Unavailable,
             _ => ErrorKind::Denied,
         };
-        AuthError { kind, detail: format!("the token service {at} refused {}: {detail}", self.identity()) }
+        let name = self.source.describe_identity();
+        let refused = name.as_deref().unwrap_or("the anonymous request");
+        let check = self.source.describe_check();
+        let remedy = match (kind, &name) {
+            (ErrorKind::Denied, Some(_)) if answer.status == StatusCode::FORBIDDEN => {
+                format!("; {check}, and the rights of this user")
+            }
+            (ErrorKind::Denied, Some(_)) => format!("; {check}"),
+            (ErrorKind::Denied, None) => format!("; {}", denial::SET_CREDENTIALS),
+            _ => String::new(),
+        };
+        AuthError { kind, detail: format!("the token service {at} refused {refused}: {detail}{remedy}") }
     }
 }
 

@@ -12,6 +12,7 @@ use super::nearness::is_loopback;
 use super::redirect;
 use super::resolver::GuardedResolver;
 use super::retry::RetryPolicy;
+use super::tls_config;
 
 /// Flow-control window of one HTTP/2 stream, in bytes: 100 MB/s at a round-trip time of 40 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -80,7 +81,7 @@ fn build(
             Proxy::Environment => builder,
         };
         let builder = if transport.http1_only { builder.http1_only() } else { builder };
-        with_tls(builder, &transport.tls)
+        with_tls(builder, transport)
     };
     let client = builder()?.build();
     if base.scheme() == "http" {
@@ -90,7 +91,11 @@ fn build(
     client
 }
 
-fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwest::ClientBuilder> {
+fn with_tls(mut builder: reqwest::ClientBuilder, transport: &Transport) -> reqwest::Result<reqwest::ClientBuilder> {
+    if let Some(config) = tls_config::create(transport) {
+        return Ok(builder.tls_backend_preconfigured(config));
+    }
+    let tls = &transport.tls;
     if let Some(ca) = &tls.ca {
         builder = builder.tls_certs_merge(ca.parsed()?);
     }

@@ -221,7 +221,8 @@ fn describe_certificate_fault(why: &CertificateError, url: &Url) -> String {
             "is issued by an unknown authority; set `tls.ca` to the file of the authority".to_owned()
         }
         CertificateError::BadSignature => {
-            "is not signed by the trusted authority of that name; set `tls.ca` to the file of the right authority"
+            "is not signed by the trusted authority of that name; set `tls.ca` to the file of the right authority, or \
+             to the file of the certificate itself if it is self-signed"
                 .to_owned()
         }
         CertificateError::ExpiredContext { not_after, .. } => format!("expired at {}", date(*not_after)),
@@ -232,13 +233,16 @@ fn describe_certificate_fault(why: &CertificateError, url: &Url) -> String {
             let requested = url.host_str().unwrap_or_default();
             let names: Vec<&str> = presented.iter().map(|name| unwrap_name(name)).collect();
             match names.as_slice() {
-                [] => format!("contains no host name, but {requested} was requested"),
+                [] => format!(
+                    "contains no host name, but {requested} was requested; create it with the name as subjectAltName \
+                     (`openssl req -x509 -addext subjectAltName=...`)"
+                ),
                 names => format!("is valid for {}, but {requested} was requested", names.join(", ")),
             }
         }
         CertificateError::Revoked => "is revoked".to_owned(),
         other if other.to_string().contains("CaUsedAsEndEntity") => {
-            "is an authority's own certificate, which must not identify a server".to_owned()
+            "is self-signed and not trusted; set `tls.ca` to the file of this certificate".to_owned()
         }
         other => format!("is not valid: {other}"),
     }

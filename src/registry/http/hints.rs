@@ -18,11 +18,29 @@ pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes
     match (step, status) {
         _ if is_name => Some("the registry may not accept this name; some registries allow only NAMESPACE/NAME"),
         _ if denied && flavor.hints.denied.is_some() => flavor.hints.denied.map(|hint| hint(step)),
+        (Step::ListTags | Step::Resolve | Step::ReadManifest, StatusCode::NOT_FOUND) if has_code("NAME_UNKNOWN") => {
+            Some("the registry does not have this repository, or hides it from this user: check the name")
+        }
         (Step::BeginUpload, StatusCode::NOT_FOUND) => Some(flavor.hints.missing_repository),
         // Harbor does not tell unauthorized clients if a project exists.
         (Step::BeginUpload, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             Some("some registries also send this answer if the project does not exist")
         }
+        _ => None,
+    }
+}
+
+/// Returns the remedy for a refused write, if the registry states that it is read-only (`states_it`), or if the status
+/// suggests it. distribution answers 405 to uploads in its read-only mode and as a pull-through cache.
+pub(crate) fn for_read_only(step: Step, status: StatusCode, states_it: bool) -> Option<&'static str> {
+    let is_upload = matches!(step, Step::BeginUpload | Step::SendBlob | Step::CommitBlob);
+    let is_write = is_upload || matches!(step, Step::WriteManifest | Step::LinkReferrers | Step::Delete);
+    match (states_it, status) {
+        (true, _) if is_write => Some("the registry is read-only: let it accept writes, or choose another target"),
+        (false, StatusCode::METHOD_NOT_ALLOWED) if is_upload => Some(
+            "the registry accepts no uploads: it may be in read-only mode or a pull-through cache; let it accept \
+             writes, or choose another target",
+        ),
         _ => None,
     }
 }
@@ -86,6 +104,18 @@ mod tests {
             assert!(!refusal_hint(Flavor::GENERIC, step, 403).contains("ABAC"));
         }
         assert_eq!(refusal_hint(Flavor::ACR, Step::WriteManifest, 409), "");
+    }
+
+    #[test]
+    fn refused_upload_names_the_read_only_registry() {
+        let hint = |step, status: u16, states_it| {
+            for_read_only(step, StatusCode::from_u16(status).unwrap(), states_it).unwrap_or_default()
+        };
+        assert!(hint(Step::BeginUpload, 405, false).contains("read-only mode or a pull-through cache"));
+        assert!(hint(Step::BeginUpload, 403, true).starts_with("the registry is read-only"));
+        assert!(hint(Step::WriteManifest, 405, true).starts_with("the registry is read-only"));
+        assert_eq!((hint(Step::WriteManifest, 405, false), hint(Step::ReadBlob, 405, true)), ("", ""));
+        assert_eq!(hint(Step::BeginUpload, 403, false), "");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use url::Url;
 use super::blob_body::BlobBody;
 use super::challenge;
 use super::context::Context;
+use super::denial::DeniedIdentity;
 use super::hints;
 use super::retry::Failure;
 use crate::oci::Digest;
@@ -57,7 +58,7 @@ impl ResponseHead {
     /// Adds the body. The caller sets `elsewhere` if another origin sent the response.
     pub(crate) fn with_body(self, body: Body) -> Response {
         let Self { status, headers, url, retry_after } = self;
-        Response { status, headers, url, retry_after, elsewhere: false, body }
+        Response { status, headers, url, retry_after, elsewhere: false, denied: None, body }
     }
 }
 
@@ -100,6 +101,8 @@ pub(crate) struct Response {
     /// True if `url` has another origin than the request: the registry redirected the request to a storage service or a
     /// CDN.
     pub(crate) elsewhere: bool,
+    /// Identity of the request, if the registry denied the request.
+    pub(crate) denied: Option<DeniedIdentity>,
     pub(crate) body: Body,
 }
 
@@ -141,7 +144,7 @@ impl Response {
 
     /// Returns the error for this response, with a remedy if one is known.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
-        self.refusal_with(context, hints::for_refusal(context.flavor, context.step, self.status, &self.codes()))
+        self.refusal_with(context, self.hint(context))
     }
 
     /// Returns the error for this response, with this remedy appended.
@@ -154,10 +157,17 @@ impl Response {
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
-        match hint.filter(|_| !self.elsewhere) {
-            Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
-            None => context.error(kind, self.detail()),
-        }
+        let denied = self.denied.as_ref().filter(|_| kind == ErrorKind::Denied && !self.says_read_only());
+        let remedy = denied.map(|denied| denied.remedy(context.step, self.status, self.insufficient_scope()));
+        let hint = hint.filter(|_| !self.elsewhere).map(str::to_owned);
+        let parts: Vec<String> = [Some(self.detail()), remedy, hint].into_iter().flatten().collect();
+        context.error(kind, parts.join("; "))
+    }
+
+    /// Returns the remedy for this response, if one is known.
+    fn hint(&self, context: &Context) -> Option<&'static str> {
+        let hint = hints::for_refusal(context.flavor, context.step, self.status, &self.codes());
+        hints::for_read_only(context.step, self.status, self.says_read_only()).or(hint)
     }
 
     /// Returns the kind of the error for this response to a request of this step.
@@ -198,17 +208,36 @@ impl Response {
     /// Returns the message for a successful response whose body is not a list. If the body is a web page, the server is
     /// not a registry.
     pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
-        let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"));
-        let is_page = !self.bytes().trim_ascii_start().starts_with(b"{");
-        match kind.filter(|_| is_page) {
-            Some(kind) => {
-                format!(
-                    "the server answers {} with {kind}: this is not a registry; check the host name and `path_prefix`",
-                    self.status.as_u16()
-                )
-            }
+        match self.foreign_type() {
+            Some(content_type) => self.describe_foreign(&content_type),
             None => format!("the list cannot be read: {error}"),
         }
+    }
+
+    /// Returns the message for a success with another status than the expected one, and without the headers that the
+    /// step needs.
+    pub(crate) fn unexpected_success(&self, expected: StatusCode) -> String {
+        self.describe_web_page().unwrap_or_else(|| format!("{}, expected {}", self.detail(), expected.as_u16()))
+    }
+
+    /// Returns the message for a web page, as a login portal sends it; `None` for all other responses.
+    pub(crate) fn describe_web_page(&self) -> Option<String> {
+        let content_type = self.foreign_type().filter(|content_type| content_type.starts_with("text/html"))?;
+        Some(self.describe_foreign(&content_type))
+    }
+
+    /// Returns the stated type of the content, if neither the type nor the content is JSON.
+    fn foreign_type(&self) -> Option<String> {
+        let content_type = self.header(&CONTENT_TYPE).map(clean).filter(|content_type| !content_type.contains("json"));
+        content_type.filter(|_| !self.bytes().trim_ascii_start().starts_with(b"{"))
+    }
+
+    fn describe_foreign(&self, content_type: &str) -> String {
+        let status = self.status.as_u16();
+        format!(
+            "the server answers {status} with {content_type}: this is not a registry; check the host name and \
+             `path_prefix`"
+        )
     }
 
     /// Returns the status with the errors of the envelope (`404 NAME_UNKNOWN: repository name not known to registry`),
@@ -243,6 +272,15 @@ impl Response {
             LOCKED.iter().any(|words| text.contains(words))
         };
         self.status == StatusCode::LOCKED || (is_possible && read_envelope(&self.bytes()).into_iter().any(names_lock))
+    }
+
+    /// Returns true if the registry reports that it accepts no writes at the moment (Harbor, Quay).
+    fn says_read_only(&self) -> bool {
+        self.status.is_client_error()
+            && read_envelope(&self.bytes()).into_iter().any(|error| {
+                let text = error.message.to_ascii_lowercase();
+                text.contains("read-only") || text.contains("read only") || text.contains("readonly")
+            })
     }
 
     /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The missing

@@ -182,8 +182,15 @@ impl DockerConfig {
 /// Secret, or the file that contains the secret. `Debug` does not show the secret.
 #[derive(Debug, Clone)]
 pub enum Secret {
-    /// Known secret: written in the file or taken from the environment.
+    /// Known secret that is written in the configuration.
     Value(SecretString),
+    /// Known secret from an environment variable. The reader of the configuration has read the variable.
+    Variable {
+        /// Name of the variable. Messages may show the name.
+        name: String,
+        /// Value of the variable. Messages never show the value.
+        value: SecretString,
+    },
     /// File that contains the secret; read at each use. Line breaks at the end of the file are not part of the secret.
     File(PathBuf),
 }
@@ -192,9 +199,22 @@ impl PartialEq for Secret {
     /// Compares known secrets by their content, and files by their path.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Value(a), Self::Value(b)) => a.expose_secret() == b.expose_secret(),
             (Self::File(a), Self::File(b)) => a == b,
-            (Self::Value(_), Self::File(_)) | (Self::File(_), Self::Value(_)) => false,
+            _ => match (self.known(), other.known()) {
+                (Some(a), Some(b)) => a.expose_secret() == b.expose_secret(),
+                _ => false,
+            },
+        }
+    }
+}
+
+impl Secret {
+    /// Returns the secret if it is known without a read of a file.
+    #[must_use]
+    pub fn known(&self) -> Option<&SecretString> {
+        match self {
+            Self::Value(value) | Self::Variable { value, .. } => Some(value),
+            Self::File(_) => None,
         }
     }
 }

@@ -162,7 +162,8 @@ async fn lasting_refusal_is_denied_after_one_new_token() {
         error.to_string(),
         format!(
             "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token does not grant \
-             this action"
+             this action; the request was sent without credentials: set `credentials` for this registry, or run \
+             `docker login`"
         )
     );
     assert_eq!(server.lines().len(), 3);
@@ -189,7 +190,9 @@ async fn password_is_sent_after_challenge_and_wrong_one_once() {
         assert!(!shown.contains("hunter2") && !shown.contains("bWU6"), "{shown}");
     }
     let error = server.repository().manifest(&latest()).await.unwrap_err();
-    assert!(error.detail.ends_with("requires a user name and a password, and none are configured"), "{error}");
+    let none = "requires a user name and a password, and none are configured: set `credentials` for this registry, or \
+                run `docker login`";
+    assert!(error.detail.ends_with(none), "{error}");
     assert_eq!(registry.repository("x".parse().unwrap()).identity(), "me");
     assert_eq!(server.repository().identity(), "anonymous");
 }
@@ -210,16 +213,16 @@ async fn unproven_refused_password_is_withheld_for_a_minute() {
         assert_eq!(error.kind, ErrorKind::Denied);
         details.push(error.detail);
     }
-    let again = "the registry refused me less than a minute ago, so the same password is not sent again yet";
-    assert_eq!(
-        (shown(), details),
-        (1, [&["401 Unauthorized"][..], &[again; 4]].concat().iter().map(|&t| t.into()).collect())
-    );
+    let refused = "401 Unauthorized; the registry refused me (password from the configuration): check the user name \
+                   and the password";
+    assert_eq!((shown(), details), (1, vec![refused.to_owned(); 5]), "the first cause is kept");
     later(61).await;
     good.resolve(&latest()).await.unwrap();
     assert_eq!(shown(), 2);
     for _ in 0..3 {
-        assert_eq!(bad.resolve(&latest()).await.unwrap_err().detail, "401 Unauthorized");
+        let lacking = "401 Unauthorized; me (password from the configuration) lacks the right to pull from this \
+                       repository: grant that right at the registry";
+        assert_eq!(bad.resolve(&latest()).await.unwrap_err().detail, lacking);
     }
     assert_eq!(shown(), 5, "the password is correct, and only this repository is denied");
 }
@@ -307,8 +310,8 @@ async fn refused_identity_token_is_withheld_and_sent_once() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{place}/a/b: reading manifest latest: the token service http://{place}/token refused token: \
-             401 Unauthorized, DENIED: not ***"
+            "{place}/a/b: reading manifest latest: the token service http://{place}/token refused token (token from \
+             the configuration): 401 Unauthorized, DENIED: not ***; check the token"
         )
     );
     assert_eq!(server.count("POST /token"), 1);
@@ -357,7 +360,9 @@ async fn basic_challenge_refuses_a_token_without_password() {
     let server = Server::start(|_| answer(401, &[("www-authenticate", "Basic realm=x")], "")).await;
     let registry = server.registry_as(options_with(Credentials::Token(secret_value("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
-    assert_eq!(error.detail, "the registry requires a user name and a password, and only a token is configured");
+    let only_token = "requires a user name and a password, and only a token is configured: set `username` and \
+                      `password` under `credentials`";
+    assert!(error.detail.ends_with(only_token), "{error}");
     let registry = server.registry_as(options_with(Credentials::Anonymous));
     assert_eq!(registry.repository("a/b".parse().unwrap()).identity(), "anonymous");
 }
@@ -387,8 +392,11 @@ async fn refusing_token_service_is_queried_once_for_waiters() {
     let all = join_all((0..8).map(|_| repository.manifest(&tag))).await;
     for error in all.into_iter().map(Result::unwrap_err) {
         assert_eq!(error.kind, ErrorKind::Denied);
-        let expected =
-            format!("the token service http://{}/token refused me: 403 Forbidden, DENIED: said so", server.host);
+        let expected = format!(
+            "the token service http://{}/token refused me (password from the configuration): 403 Forbidden, DENIED: \
+             said so; check the user name and the password, and the rights of this user",
+            server.host
+        );
         assert_eq!(error.detail, expected);
     }
     assert!(server.count("GET /token") < 8, "{:?}", server.lines());

@@ -115,7 +115,14 @@ async fn incomplete_tag_list_is_an_error() {
 
     let gone = Server::start(|_| refusal(404, "NAME_UNKNOWN")).await;
     let error = names(&gone).await.unwrap_err();
-    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::NotFound, "404 Not Found, NAME_UNKNOWN: said so"));
+    assert_eq!(
+        (error.kind, error.detail.as_str()),
+        (
+            ErrorKind::NotFound,
+            "404 Not Found, NAME_UNKNOWN: said so; the registry does not have this repository, or hides it from this \
+             user: check the name"
+        )
+    );
 }
 
 #[tokio::test]
@@ -187,17 +194,21 @@ async fn missing_referrers_api_is_confirmed_once_then_skipped() {
 
 #[tokio::test]
 async fn failed_referrers_lookup_is_never_an_empty_list() {
+    const ANONYMOUS: &str = "the request was sent without credentials: set `credentials` for this registry, or run \
+                             `docker login`";
+    let twice =
+        format!("403 Forbidden; {ANONYMOUS}; the fallback tag cannot be read either: 403 Forbidden; {ANONYMOUS}");
     for (api, tag, expected) in [
-        (401, 404, "401 Unauthorized"),
-        (403, 403, "403 Forbidden; the fallback tag cannot be read either: 403 Forbidden"),
-        (500, 404, "500 Internal Server Error"),
-        (404, 500, "500 Internal Server Error"),
+        (401, 404, format!("401 Unauthorized; {ANONYMOUS}")),
+        (403, 403, twice),
+        (500, 404, "500 Internal Server Error".to_owned()),
+        (404, 500, "500 Internal Server Error".to_owned()),
     ] {
         let server =
             Server::start(move |request| answer(if request.path.contains("/referrers/") { api } else { tag }, &[], ""))
                 .await;
         let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Possible).await.unwrap();
-        assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(expected)), "{found:?}");
+        assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(&expected)), "{found:?}");
         assert_eq!(found.manifests, []);
     }
     // A tag that the listing lacks is not requested, and the referrers stay unknown.

@@ -152,7 +152,7 @@ async fn web_server_that_answers_everything_is_no_registry() {
                 check the host name and `path_prefix`";
     assert_eq!((pull.kind, pull.detail.as_str()), (ErrorKind::Invalid, page));
     let push = repository.check_push().await.unwrap_err();
-    assert_eq!((push.kind, push.detail.as_str()), (ErrorKind::Invalid, "200 OK, expected 202"));
+    assert_eq!((push.kind, push.detail.as_str()), (ErrorKind::Invalid, page));
     let listed = repository.list_tags().next().await.unwrap().unwrap_err();
     assert_eq!(listed.detail, page);
 }

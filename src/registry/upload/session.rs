@@ -62,7 +62,7 @@ impl Repository {
                 self.open_session(&context, blob, &answer)
             }
             status if status.is_success() => {
-                Err(context.error(ErrorKind::Invalid, format!("{}, expected 202", answer.detail())))
+                Err(context.error(ErrorKind::Invalid, answer.unexpected_success(StatusCode::ACCEPTED)))
             }
             _ => Err(answer.refusal(&context)),
         }

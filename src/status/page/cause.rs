@@ -38,9 +38,7 @@ pub(super) fn group_failures(snapshot: &Snapshot) -> Vec<Cause<'_>> {
         match causes.iter_mut().find(|cause| cause.title == title) {
             Some(cause) => {
                 cause.entries.push(entry);
-                if cause.error.is_none_or(is_repetition) {
-                    cause.error = error.or(cause.error);
-                }
+                cause.error = cause.error.or(error);
             }
             None => causes.push(Cause { title, entries: vec![entry], error }),
         }
@@ -78,12 +76,6 @@ impl<'e> RunError<'e> {
         let has_word = |word: &str| self.detail.split(|c: char| !c.is_alphanumeric()).any(|part| part == word);
         has_word("401") || has_word("UNAUTHORIZED") || self.detail.starts_with("the registry refused ")
     }
-}
-
-/// Returns true if the registry refused a password before, and the error reports that transship does not send this
-/// password again yet.
-fn is_repetition(error: &str) -> bool {
-    error.contains("is not sent again yet")
 }
 
 fn build_title(entry: &EntryState, error: Option<&str>, snapshot: &Snapshot) -> String {
@@ -174,14 +166,17 @@ mod tests {
 
     #[test]
     fn one_wrong_password_is_one_cause_in_any_wording() {
-        let refused = "source 127.0.0.1:5000/team/app0: listing tags: the registry refused bot less than a minute ago, \
-                       so the same password is not sent again yet";
-        let first = "source 127.0.0.1:5000/team/app1: listing tags: 401 Unauthorized, UNAUTHORIZED: authentication \
-                     required";
+        let refused =
+            "the registry refused bot (password from the file /run/bot): check the user name and the password";
+        let first = format!("source 127.0.0.1:5000/team/app0: listing tags: 401 Unauthorized; {refused}");
+        let again = format!(
+            "source 127.0.0.1:5000/team/app1: listing tags: 401 Unauthorized, UNAUTHORIZED: authentication required; \
+             {refused}"
+        );
         let resolving = "127.0.0.1:5000/team/app2: resolving v1: 401 Unauthorized";
-        let snapshot = failing(&[refused, first, resolving]);
+        let snapshot = failing(&[&first, &again, resolving]);
         assert_eq!(titles(&snapshot), [("127.0.0.1:5000 rejects bot".to_owned(), 3)]);
-        assert_eq!(group_failures(&snapshot)[0].error, Some(first), "the first cause, not its repetition");
+        assert_eq!(group_failures(&snapshot)[0].error, Some(first.as_str()));
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub(crate) async fn query_source_digest(
     match source.resolve(reference).await {
         Ok(Some(descriptor)) => Ok(descriptor.digest),
         Ok(None) => {
-            let detail = "there is no such tag";
+            let near = match reference {
+                ManifestRef::Tag(tag) => listing.near_tags.describe_near(source, tag).await,
+                ManifestRef::Digest(_) => String::new(),
+            };
+            let detail = format!("there is no such tag{near}");
             let error = StoreError::new(source.place(), Step::Resolve, reference, ErrorKind::NotFound, detail);
             Err(TagOutcome::failed_at(Side::Source, &error))
         }

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::engine::{Engine, RunRequest};
 use crate::config::{Endpoint, Warning};
 use crate::copy::Suspension;
-use crate::copy::event::{Arrival, LeftBehind, PlannedBytes};
+use crate::copy::event::{Arrival, PlannedBytes};
 use crate::journal::RunId;
 use crate::oci::{Digest, RegistryHost};
 use crate::plan::Selected;
 use crate::sync::endpoints::clients::RateLimited;
-use crate::sync::report::log_lines::log_tag;
+use crate::sync::report::log_lines::{log_left_behind, log_problem, log_tag, log_warning};
 use crate::sync::report::repeated_failures::{LINES_PER_CLASS, RepeatedFailures};
 use crate::sync::report::run_events::{RunEvent, RunObserver};
 use crate::sync::report::run_report::{InDoubt, LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
@@ -97,7 +97,7 @@ impl Run<'_> {
             (log.coverage.warnings(entry), log.coverage.shortfall(entry))
         };
         for warning in &warnings {
-            tracing::warn!("{warning}");
+            log_warning(warning);
         }
         if let Some(shortfall) = shortfall {
             self.report_problem(format!("source {}: {shortfall}", entry.source));
@@ -135,7 +135,7 @@ impl Run<'_> {
 
     /// Records a failure that does not belong to a tag, even if the run is being stopped.
     pub(crate) fn record_problem(&self, problem: String) {
-        tracing::error!(problem, "part of the run failed");
+        log_problem(&problem);
         self.progress.log.lock().problems.push(problem);
     }
 
@@ -174,11 +174,10 @@ impl Run<'_> {
     pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
         let mut log = self.progress.log.lock();
         for item in &arrival.left_behind {
-            let LeftBehind { what, reason } = item;
             let report = LeftBehindReport { target: arrival.target.clone(), left: item.clone() };
             let count = log.left_behind.len();
             if log.left_behind.insert(report) && count < LINES_PER_CLASS {
-                tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");
+                log_left_behind(arrival, item);
             }
         }
     }

@@ -104,7 +104,7 @@ fn describe_connection(greeting: &Greeting) -> String {
 
 fn describe_scheme(scheme: &Scheme) -> String {
     match scheme {
-        Scheme::Nothing => "no credentials for the first request".to_owned(),
+        Scheme::Nothing => "the registry requires no credentials for the first request".to_owned(),
         Scheme::Basic => "Basic".to_owned(),
         Scheme::Bearer(realm) => format!("Bearer, with tokens from {realm}"),
     }
@@ -195,31 +195,18 @@ impl IdentityChecker {
                 "token received; the checks of the repositories show if the registry accepts it".to_owned()
             }
         });
-        (
-            LoginAnswer::new("login", login.map_err(|failure| self.describe_failure(failure, "check the credentials"))),
-            is_proven,
-        )
+        (LoginAnswer::new("login", login.map_err(|failure| self.describe_failure(failure))), is_proven)
     }
 
-    /// Formats a failure. Adds a remedy if the registry denied the request.
-    fn describe_failure(&self, failure: CheckFailure, remedy: &str) -> String {
-        let error = match failure {
-            CheckFailure::TimedOut => return timeout_message(CHECK_TIMEOUT),
-            // The error names its own remedy.
+    /// Formats a failure. The error of a registry names its own remedy.
+    fn describe_failure(&self, failure: CheckFailure) -> String {
+        match failure {
+            CheckFailure::TimedOut => timeout_message(CHECK_TIMEOUT),
             CheckFailure::Source(error) => {
                 self.has_no_login.store(true, Ordering::Relaxed);
-                return error.detail;
+                error.detail
             }
-            CheckFailure::Registry(error) => error,
-        };
-        let has_login = !self.has_no_login.load(Ordering::Relaxed);
-        match error.kind {
-            ErrorKind::Denied if !has_login => error.detail,
-            ErrorKind::Denied if self.registry.identity() == "anonymous" => {
-                format!("{}; configure `credentials`", error.detail)
-            }
-            ErrorKind::Denied => format!("{}; {remedy}", error.detail),
-            _ => error.detail,
+            CheckFailure::Registry(error) => error.detail,
         }
     }
 
@@ -248,8 +235,7 @@ impl IdentityChecker {
             return Err("skipped, because the registry did not answer in time".to_owned());
         }
         let repository = registry.repository(name.clone());
-        let describe =
-            |failure: CheckFailure| self.describe_failure(failure, "grant the access, or configure other credentials");
+        let describe = |failure: CheckFailure| self.describe_failure(failure);
         let exists = match self.within_limit(repository.check_pull()).await {
             Ok(found) => {
                 self.limits.lock().extend(found.limits);

@@ -1,6 +1,10 @@
-//! Log lines of a run: one for its end, and one for each of its tags.
+//! Log lines of a run: one for its end, one for each of its tags, and one for each further fact of its report. Every
+//! log line that repeats a fact of the report is in this folder, so that a command whose report has the same reader as
+//! its log can turn these lines off.
 
-use super::run_report::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message};
+use super::run_report::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message, format_instant};
+use crate::config::Warning;
+use crate::copy::event::{Arrival, LeftBehind};
 use crate::journal::TagCounts;
 
 /// Logs one line for a run. The line has the counts of deferred, conflicting and failed tags only if the run did not
@@ -49,6 +53,37 @@ pub(crate) fn log_run_end(report: &RunReport) {
             problem,
             "run ended"
         );
+    }
+}
+
+/// Logs a failure that does not belong to a tag.
+pub(crate) fn log_problem(problem: &str) {
+    tracing::error!(problem, "part of the run failed");
+}
+
+/// Logs a warning of the report.
+pub(crate) fn log_warning(warning: &Warning) {
+    tracing::warn!("{warning}");
+}
+
+/// Logs a referrer or signature that was not copied with its image.
+pub(crate) fn log_left_behind(arrival: &Arrival, item: &LeftBehind) {
+    let LeftBehind { what, reason } = item;
+    tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");
+}
+
+/// Logs a run that did not start.
+pub(crate) fn log_not_started(entry: &str, outcome: &RunOutcome, problem: Option<&str>) {
+    if let RunOutcome::AlreadyRunning { pid, since } = outcome {
+        tracing::warn!(
+            entry,
+            pid,
+            since = format_instant(*since),
+            "the entry is already running in another process; this run is skipped"
+        );
+    }
+    if let Some(problem) = problem {
+        tracing::error!(entry, problem, "the run cannot be recorded, so it does not start");
     }
 }
 

@@ -223,10 +223,25 @@ impl RepositorySync<'_> {
             // is requested first.
             if !source.counts_manifest_reads() {
                 let read = self.batch.read_tag(tag).await;
-                return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
+                return match read {
+                    Ok(digest) => Ok((digest, true)),
+                    Err(error) => Err(self.describe_unread_tag(tag, listing, error).await),
+                };
             }
         }
         query_source_digest(source, listing, reference).await.map(|digest| (digest, false))
+    }
+
+    /// Returns the outcome of a tag whose manifest could not be read. If the source does not have the tag, the message
+    /// names the nearest tags.
+    async fn describe_unread_tag(&self, tag: &Tag, listing: &Listing, error: CopyError) -> TagOutcome {
+        match error {
+            CopyError::Store { side: Side::Source, mut error } if error.kind == ErrorKind::NotFound => {
+                error.detail += &listing.near_tags.describe_near(self.pair.source.as_ref(), tag).await;
+                TagOutcome::failed(&CopyError::Store { side: Side::Source, error })
+            }
+            error => TagOutcome::failed(&error),
+        }
     }
 
     /// Confirms the digest of a tag that will be copied: reads the manifest by the tag, and compares the digests. The

@@ -18,9 +18,9 @@ use crate::sync::context::run::{Run, RunProgress};
 use crate::sync::endpoints::clients::OpenError;
 use crate::sync::journaling::recovery::recover_evidence;
 use crate::sync::journaling::transfers::journal_transfers;
-use crate::sync::report::log_lines::log_run_end;
+use crate::sync::report::log_lines::{log_not_started, log_run_end};
 use crate::sync::report::run_events::{RunEvent, RunObserver};
-use crate::sync::report::run_report::{RunOutcome, RunReport, format_instant};
+use crate::sync::report::run_report::{RunOutcome, RunReport};
 use crate::sync::repository::pair_sync::sync_pair;
 use crate::sync::selection::pairs::{Pair, list_pairs};
 
@@ -205,17 +205,7 @@ async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, String> {
 
 /// Logs and reports a run that did not start.
 fn report_not_started(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, problem: Option<String>) -> RunReport {
-    if let RunOutcome::AlreadyRunning { pid, since } = &outcome {
-        tracing::warn!(
-            entry,
-            pid,
-            since = format_instant(*since),
-            "the entry is already running in another process; this run is skipped"
-        );
-    }
-    if let Some(problem) = &problem {
-        tracing::error!(entry, problem, "the run cannot be recorded, so it does not start");
-    }
+    log_not_started(entry, &outcome, problem.as_deref());
     RunReport { problems: problem.into_iter().collect(), ..RunReport::new(entry, started, Utc::now(), outcome) }
 }
 

@@ -15,6 +15,7 @@ use crate::sync::journaling::copy_records::batch_surroundings;
 use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::referrers::checks::ReferrerChecks;
+use crate::sync::selection::near_tags::NearTags;
 use crate::sync::selection::pairs::{OpenPair, Pair};
 use crate::sync::{TagOutcome, TagReport};
 
@@ -103,12 +104,17 @@ impl CopyInProgress<'_> {
     async fn query_source(&self) -> Result<Digest, FailedCopy> {
         let found = self.source.resolve(&self.single.reference).await;
         let found = found.map_err(|error| (None, TagOutcome::failed_at(Side::Source, &error)))?;
-        found.map(|descriptor| descriptor.digest).ok_or_else(|| {
-            let (reference, place) = (&self.single.reference, self.source.place());
-            let message = format!("source {place}: there is no {reference}");
-            let (side, step) = (Some(Side::Source), Some(Step::Resolve));
-            (None, TagOutcome::Failed { side, step, subject: Some(reference.to_string()), message })
-        })
+        if let Some(descriptor) = found {
+            return Ok(descriptor.digest);
+        }
+        let (reference, place) = (&self.single.reference, self.source.place());
+        let near = match reference {
+            ManifestRef::Tag(tag) => NearTags::default().describe_near(self.source, tag).await,
+            ManifestRef::Digest(_) => String::new(),
+        };
+        let message = format!("source {place}: there is no {reference}{near}");
+        let (side, step) = (Some(Side::Source), Some(Step::Resolve));
+        Err((None, TagOutcome::Failed { side, step, subject: Some(reference.to_string()), message }))
     }
 
     /// Returns the digest of a reference at the target; `None` if the target does not have it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
 
+use super::near_tags::NearTags;
 use crate::oci::{Digest, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError, TagEntry};
@@ -23,6 +24,8 @@ pub(crate) struct Listing {
     /// True if the source was listed, so that `tags` are all tags of the source. False if `tags` are the tags that the
     /// entry names.
     pub(crate) is_complete: bool,
+    /// All tags of the source, for messages about tags that the source does not have.
+    pub(crate) near_tags: NearTags,
 }
 
 /// Lists the tags of a source. Sends no request if the entry names its tags one by one.

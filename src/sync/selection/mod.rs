@@ -3,5 +3,6 @@
 
 pub(super) mod coverage;
 pub(super) mod listing;
+pub(super) mod near_tags;
 pub(super) mod pairs;
 pub(super) mod tag_filter;

@@ -1,8 +1,9 @@
-//! Tests of commands: `copy`, `import-config`, warnings, files of other programs, the grammar of arguments, JSON and
-//! completions.
+//! Tests of commands: `copy`, `import-config`, errors, warnings, files of other programs, the grammar of arguments, JSON
+//! and completions.
 
 mod completions;
 mod copy;
+mod errors;
 mod grammar;
 mod import;
 mod input_files;

@@ -193,8 +193,9 @@ fn login_check_fails_and_names_a_missing_permission() {
             "  ok      pull of build/app as reader (entry app): granted",
             "  failed  push to prod/app as reader (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
              the token does not grant this action; \
-             some registries also send this answer if the project does not exist; \
-             grant the access, or configure other credentials",
+             reader (password from the configuration) lacks the right to push to this repository: \
+             grant that right at the registry; \
+             some registries also send this answer if the project does not exist",
         ]
     );
     // The user may pull and may not push.
@@ -213,7 +214,8 @@ fn login_check_fails_and_names_a_missing_permission() {
             "  ok      pull of build/app as anonymous (entry app): granted",
             "  failed  push to prod/app as anonymous (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
              the token does not grant this action; \
-             some registries also send this answer if the project does not exist; configure `credentials`",
+             the request was sent without credentials: set `credentials` for this registry, or run `docker login`; \
+             some registries also send this answer if the project does not exist",
         ]
     );
 }
@@ -257,7 +259,7 @@ fn login_check_distinguishes_open_protected_and_unreachable_registries() {
     assert_eq!(
         blocks[open.host()],
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: no credentials for the first request\n  \
+         ok      asks for: the registry requires no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      pull of a as anonymous (entry x): granted\n  \
          ok      push to a as anonymous (entry y): granted\n  \
@@ -274,7 +276,8 @@ fn login_check_distinguishes_open_protected_and_unreachable_registries() {
         blocks[wrong.host()],
         "  ok      reach: HTTP/1.1, without TLS\n  \
          ok      asks for: Basic\n  \
-         failed  login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; check the credentials"
+         failed  login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; \
+         the registry refused reader (password from the configuration): check the user name and the password"
     );
     assert_eq!(blocks[&gone], format!("  failed  reach: http://{gone} refused the connection"));
     // A wrong password is reported once.
@@ -354,7 +357,7 @@ fn login_check_tests_mirrors_and_warns_of_useless_ones() {
     assert_eq!(
         printed(mirror.host(), 0),
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: no credentials for the first request\n  \
+         ok      asks for: the registry requires no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      mirrored pull of hub/app as anonymous (entry x): granted\n  \
          warn    mirrored pull of lacks/app as anonymous (entry x): the mirror does not have the repository: \
@@ -362,7 +365,8 @@ fn login_check_tests_mirrors_and_warns_of_useless_ones() {
     );
     assert!(
         printed(guarded.host(), 0).ends_with(
-            "\n  warn    login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; check the credentials"
+            "\n  warn    login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; \
+             the registry refused reader (password from the configuration): check the user name and the password"
         ),
         "{}",
         printed(guarded.host(), 0)
@@ -430,7 +434,8 @@ fn login_check_agrees_with_debians_registry() {
         check(WRITER, 1),
         [
             "  ok      asks for: Basic",
-            "  failed  login as mirror: 401 Unauthorized, UNAUTHORIZED: authentication required; check the credentials",
+            "  failed  login as mirror: 401 Unauthorized, UNAUTHORIZED: authentication required; \
+             the registry refused mirror (password from the configuration): check the user name and the password",
         ]
     );
     let uploads = debian.storage().join("data/docker/registry/v2/repositories/a/b/_uploads");

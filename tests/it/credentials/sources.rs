@@ -165,14 +165,28 @@ fn every_credential_source_authenticates_at_a_token_registry() {
 }
 
 #[test]
-fn wrong_secret_of_any_source_is_refused_and_hidden() {
+fn wrong_secret_of_any_source_is_hidden_and_its_origin_named() {
+    const ORIGINS: [&str; 7] = [
+        "password from the file secret)",
+        "login from the file ",
+        "login from the file ",
+        "login from the file ",
+        "login from the helper docker-credential-test)",
+        "password from the output of the command print-login)",
+        "login from the helper docker-credential-test, which ",
+    ];
     let source = Server::start();
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let user = ("mirror".to_owned(), PASSWORD.to_owned());
     let basic = Server::with(Setup { auth: Auth::Basic(user.0, user.1), ..Setup::default() });
     for server in [bearer(false), basic] {
-        for (scene, _) in sources(&source, server.host(), WRONG) {
-            assert_no_secret(&scene.once(1));
+        let scenes = sources(&source, server.host(), WRONG);
+        assert_eq!(scenes.len(), ORIGINS.len());
+        for ((scene, user), origin) in scenes.iter().zip(ORIGINS) {
+            let printed = scene.once(1);
+            assert_no_secret(&printed);
+            let refused = format!("refused {user} ({origin}");
+            assert!(printed.contains(&refused), "{refused}\nis not in\n{printed}");
         }
         assert!(server.store().repositories().is_empty());
     }
@@ -184,7 +198,10 @@ fn identity_token_authenticates_and_wrong_one_is_hidden() {
     images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
     let wrong = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", WRONG);
     let printed = wrong.once(1);
-    assert!(printed.contains("refused token: 401 Unauthorized"), "{printed}");
+    assert!(
+        printed.contains("refused token (token from the environment variable TOKEN): 401 Unauthorized"),
+        "{printed}"
+    );
     assert_no_secret(&printed);
     let right = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", PASSWORD);
     assert_no_secret(&right.once(0));

@@ -1,6 +1,8 @@
 //! Tests of the journal: its output, its file permissions, and its use after a kill.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -174,6 +176,46 @@ fn journal_is_readable_only_by_its_owner() {
     let mode = std::fs::metadata(site.journal()).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     running.kill();
+}
+
+/// Adds many ended runs to a journal, and returns the number of a page that contains some of them.
+fn add_runs(journal: &Path) -> i64 {
+    let connection = rusqlite::Connection::open(journal).unwrap();
+    let runs = "WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000)
+        INSERT INTO runs (id, process, entry, trigger, started, ended, outcome)
+        SELECT n, process, entry, trigger, started, ended, outcome FROM runs, numbers WHERE id = 1";
+    connection.execute_batch(runs).unwrap();
+    let leaf = "SELECT pageno FROM dbstat WHERE name = 'runs' AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET 5";
+    connection.query_row(leaf, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn command_of_the_message_saves_records_of_a_damaged_journal() {
+    const PAGE: usize = 4096;
+    let (site, source, target) = (Site::new(), Server::start(), Server::start());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    site.configure(&[source.host(), target.host()], &entry);
+    site.once();
+    let (journal, evidence) = (site.journal(), site.evidence(&[]));
+    let page = usize::try_from(add_runs(&journal)).unwrap();
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[(page - 1) * PAGE..page * PAGE].fill(0);
+    std::fs::write(&journal, &bytes).unwrap();
+
+    let damaged = site.run(&["history", "--limit", "3000"]);
+    assert_eq!(damaged.code(), 5, "{}", damaged.stderr);
+    let command = damaged.stderr.split('`').nth(1).expect("a command between backticks");
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    for extension in ["db-wal", "db-shm"] {
+        let _ = std::fs::remove_file(journal.with_extension(extension));
+    }
+    std::fs::rename(journal.with_extension("db.recovered"), &journal).unwrap();
+    let runs = site.history(&["--limit", "3000"]).len();
+    assert!((2500..3000).contains(&runs), "only the runs of one page are lost: {runs}");
+    assert_eq!(site.evidence(&[]), evidence);
+    site.run(&["once"]).expect_success();
 }
 
 #[test]

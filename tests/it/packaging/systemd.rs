@@ -120,3 +120,29 @@ fn daemon_notifies_systemd_of_reloads_and_loop_iterations() {
     manager.wait_for_message("STOPPING=1");
     daemon.wait(DEADLINE).expect_success();
 }
+
+#[test]
+fn daemon_that_needs_a_person_is_not_restarted() {
+    let unit = std::fs::read_to_string(file("packaging/systemd/transship.service")).unwrap();
+    let codes = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).expect("the setting");
+    let codes: Vec<i32> = codes.split(' ').map(|code| code.parse().unwrap()).collect();
+
+    let site = Site::new();
+    site.configure(&[], "- {name: a, source: \"oci-layout:a\", target: \"oci-layout:b\"}");
+    site.run(&["once"]);
+    let journal = site.journal();
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let pages = bytes.split_at_mut(4096).1;
+    assert!(!pages.is_empty());
+    pages.fill(0xff);
+    std::fs::write(&journal, &bytes).unwrap();
+    let damaged = site.run(&["run"]);
+    let path = journal.display();
+    assert!(damaged.stderr.contains(&format!("the journal {path} is damaged: ")), "{}", damaged.stderr);
+    assert!(damaged.stderr.contains(&format!("move {path} away")), "{}", damaged.stderr);
+    assert_eq!(std::fs::read(&journal).unwrap(), bytes, "the journal is unchanged");
+
+    site.write("sync.yaml", "version: 2\n");
+    let misconfigured = site.run(&["run"]);
+    assert_eq!([misconfigured.code(), damaged.code()], codes[..]);
+}

@@ -234,6 +234,7 @@ fn denied_access_error_mentions_a_missing_project() {
     assert!(
         message.ends_with(
             "401 Unauthorized, UNAUTHORIZED: unauthorized; \
+             the request was sent without credentials: set `credentials` for this registry, or run `docker login`; \
              some registries also send this answer if the project does not exist"
         ),
         "{message}"
@@ -393,7 +394,8 @@ async fn only_the_beginning_of_a_huge_error_is_read() {
     let registry = Registry::new(server.host().parse().unwrap(), options).unwrap();
     let repository = registry.repository("a/b".parse().unwrap());
     let error = repository.manifest(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap_err();
-    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Denied, "403 Forbidden"));
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.detail.starts_with("403 Forbidden; ") && error.detail.len() < 300, "{}", error.detail);
     let received = registry.meter().bytes_in;
     assert!(received > 0 && received < MIB as u64, "{received}");
 }

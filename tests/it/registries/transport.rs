@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::front::{Authority, Certified, Front};
+use crate::support::front::{self, Authority, Certified, Front};
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, DebianRegistry, Nginx, Output, Running};
 use crate::support::registry::{Auth, Fault, Server, Setup};
@@ -90,6 +90,30 @@ fn custom_ca_is_trusted_only_at_its_registry() {
         "it is tried once: {:?}",
         front.seen()
     );
+}
+
+#[test]
+fn self_signed_certificate_is_trusted_by_its_own_file() {
+    let scene = Scene::new();
+    let own = front::self_signed("127.0.0.1", LATER);
+    scene.site.write("own.pem", &own.certificate);
+    let front = Front::tls(scene.registry.host(), &own, None, &["h2", "http/1.1"]);
+    let host = front.host();
+    assert!(scene.tags(&host, "{tls: {ca: own.pem}}").expect_success().stdout.contains("v1"));
+    assert_eq!(front.seen().last().map(String::as_str), Some("h2"), "{:?}", front.seen());
+    for other in ["{}", "{tls: {ca: ca.pem}}"] {
+        let advice = "is self-signed and not trusted; set `tls.ca` to the file of this certificate";
+        assert_eq!(scene.refusal(&host, other), format!("the certificate of https://{host} {advice}"));
+    }
+    for (name, until, fault) in
+        [("registry.example", LATER, "is valid for registry.example"), ("127.0.0.1", 2001, "expired")]
+    {
+        let wrong = front::self_signed(name, until);
+        scene.site.write("own.pem", &wrong.certificate);
+        let front = scene.front(&wrong);
+        let refusal = scene.refusal(&front.host(), "{tls: {ca: own.pem}}");
+        assert!(refusal.contains(fault), "{refusal}");
+    }
 }
 
 #[test]

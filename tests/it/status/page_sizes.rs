@@ -112,13 +112,14 @@ fn few() -> Served {
 
 /// Returns the state of 300 entries of all conditions, with 74 transfers and a registry that throttles.
 fn many() -> Served {
-    let refused = "the registry refused bot less than a minute ago, so the same password is not sent again yet";
+    let refused = "the registry refused bot (password from the file /run/secrets/bot): check the user name and the \
+                   password";
     let mut entries: Vec<Value> = (0..300)
         .map(|number| {
             let source = format!("source 127.0.0.1:5000/team/service-{number:03}");
             let error = match number % 40 {
                 3 => Some(format!("{source}: listing tags: 401 Unauthorized, UNAUTHORIZED: authentication required")),
-                4 => Some(format!("{source}: resolving 1.2.{number}: {refused}")),
+                4 => Some(format!("{source}: resolving 1.2.{number}: 401 Unauthorized; {refused}")),
                 _ => None,
             };
             let mut entry = entry(&format!("team-{:02}-service-{number:03}", number % 7), error.as_deref());

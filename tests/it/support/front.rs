@@ -69,6 +69,16 @@ impl Authority {
     }
 }
 
+/// Creates a certificate as `openssl req -x509` does: self-signed and marked as an authority. It is valid for a name or
+/// an address until the end of a year.
+pub fn self_signed(name: &str, until: i32) -> Certified {
+    let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.not_after = rcgen::date_time_ymd(until, 12, 31);
+    let key = KeyPair::generate().unwrap();
+    Certified { certificate: parameters.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+}
+
 impl Authority {
     /// Issues a certificate for signing tokens. Returns the certificate in DER form, with its key.
     pub fn signer(&self) -> (Vec<u8>, KeyPair) {

@@ -101,7 +101,7 @@ fn left_behind_referrer_is_counted_named_and_exits_with_4() {
 }
 
 #[test]
-fn failures_of_one_reason_get_twenty_lines_and_a_count() {
+fn failures_of_one_reason_share_a_line_with_their_tags() {
     let failed = |name: &str, why: &str| {
         let error = StoreError::new("prod.example/python", Step::WriteManifest, name, ErrorKind::Refused, why);
         TagReport { bytes: 0, ..tag(name, TagOutcome::failed_at(Side::Target, &error)) }
@@ -109,10 +109,51 @@ fn failures_of_one_reason_get_twenty_lines_and_a_count() {
     let mut tags: Vec<TagReport> = (0..25).map(|number| failed(&format!("v{number}"), "403: no")).collect();
     tags.push(failed("other", "500: broken"));
     let text = printed(&report(RunOutcome::Failed, tags));
-    assert_eq!(text.lines().filter(|line| line.ends_with("403: no")).count(), 20, "{text}");
-    let last: Vec<&str> = text.lines().skip(21).collect();
-    let rest = "  and 5 more at prod.example/python for the same reason (--json has all)";
-    assert!(last.len() == 2 && last[0].ends_with("500: broken") && last[1] == rest, "{text}");
+    let named: Vec<String> = (0..20).map(|number| format!("v{number}")).collect();
+    let expected = format!(
+        "python: 26 failed, 0 B sent in 3.2s\n\
+         \x20 failed 25 tags at prod.example/python: writing manifest: 403: no\n\
+         \x20   {} and 5 more (--json has all)\n\
+         \x20 failed other at prod.example/python: target prod.example/python: writing manifest \
+         other: 500: broken\n",
+        named.join(", ")
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn equal_problems_of_a_run_are_printed_once() {
+    let problem = "source h.example/a: listing tags: 500".to_owned();
+    let failed =
+        RunReport { problems: vec![problem.clone(), problem.clone()], ..report(RunOutcome::Failed, Vec::new()) };
+    assert_eq!(printed(&failed), format!("python: failed after 3.2s\n  failed: {problem}\n"));
+}
+
+#[test]
+fn names_and_digests_that_differ_are_masked_in_a_group() {
+    let blocked = |name: &str| {
+        let digest = Digest::of(name.as_bytes());
+        let reason = format!("writing manifest {name} ({digest}): 409 Conflict, the registry has {digest}");
+        tag(name, TagOutcome::Blocked { reason })
+    };
+    let held = tag("v3", TagOutcome::Held { reason: "409".into() });
+    let also_blocked = tag("v4", TagOutcome::Blocked { reason: "409".into() });
+    let text = printed(&report(RunOutcome::Succeeded, vec![blocked("v1"), held, blocked("v2"), also_blocked]));
+    let expected = "  blocked 2 tags at prod.example/python: writing manifest: 409 Conflict, the registry has …\n\
+                    \x20   v1, v2\n\
+                    \x20 held v3 at prod.example/python: 409\n\
+                    \x20 blocked v4 at prod.example/python: 409\n";
+    assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
+fn conflicts_with_the_same_entries_share_a_line() {
+    let conflict = || TagOutcome::Conflict { entries: vec!["a".into(), "b".into()] };
+    let tags = vec![tag("v1", conflict()), tag("v2", conflict())];
+    let text = printed(&report(RunOutcome::Failed, tags));
+    let expected = "  conflict of 2 tags at prod.example/python: the entries a and b claim them for different sources\n\
+                    \x20   v1, v2\n";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 #[test]
@@ -138,7 +179,8 @@ fn failure_names_side_step_and_digest() {
     let failed = report(RunOutcome::Failed, vec![TagReport { bytes: 0, ..tag("v1", outcome) }]);
     let expected = format!(
         "python: 1 failed, 0 B sent in 3.2s\n  failed v1 at prod.example/python: source docker.io/library/python: \
-             reading blob {digest}: the bytes hash to sha256:00\n"
+             reading blob sha256:{}…: the bytes hash to sha256:00\n",
+        digest.short()
     );
     assert_eq!(printed(&failed), expected);
     assert_eq!(exit(&[failed]), Exit::Failed);

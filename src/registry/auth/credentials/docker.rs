@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::helper;
 use super::login::Login;
+use super::origin;
 use super::program::Programs;
 use super::secret::{MAX_FILE, read_text};
 use crate::oci::{RegistryHost, RepositoryName};
@@ -38,13 +39,23 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-/// Returns the login of a registry in these files, and true if a program was run to obtain the login. If several files
-/// have a login, the first one is used.
+/// Result of a search for the login of a registry.
+#[derive(Default)]
+pub(super) struct DockerLogin {
+    /// Login; `None` if no file has a login for the registry.
+    pub(super) login: Option<Login>,
+    /// True if a program was run to obtain the login.
+    pub(super) ran_program: bool,
+    /// Origin of the login, for messages.
+    pub(super) origin: Option<String>,
+}
+
+/// Returns the login of a registry in these files. If several files have a login, the first one is used.
 pub(super) async fn login(
     config: &DockerConfig,
     host: &RegistryHost,
     programs: &Programs,
-) -> Result<(Option<Login>, bool), AuthError> {
+) -> Result<DockerLogin, AuthError> {
     let mut ran_program = false;
     for path in &config.files {
         let Some(file) = read(path, config.required).await? else { continue };
@@ -55,16 +66,17 @@ pub(super) async fn login(
                 let login = login
                     .map_err(|error| AuthError { detail: format!("{}: {}", path.display(), error.detail), ..error })?;
                 if login.is_some() {
-                    return Ok((login, true));
+                    let origin = Some(origin::describe_docker(path, Some(name)));
+                    return Ok(DockerLogin { login, ran_program, origin });
                 }
             }
         }
         let login = file.entry_of(host, config.namespace.as_ref()).map_err(|what| unusable(path, what))?;
         if login.is_some() {
-            return Ok((login, ran_program));
+            return Ok(DockerLogin { login, ran_program, origin: Some(origin::describe_docker(path, None)) });
         }
     }
-    Ok((None, ran_program))
+    Ok(DockerLogin { ran_program, ..DockerLogin::default() })
 }
 
 /// Returns the longest namespace of a repository that has its own entry in one of these files (containers-auth.json(5):

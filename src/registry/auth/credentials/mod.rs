@@ -10,6 +10,7 @@ mod gcp;
 mod helper;
 mod jwt;
 mod login;
+mod origin;
 mod program;
 mod secret;
 mod service_request;

@@ -16,7 +16,7 @@ impl Secret {
     /// Returns an error if the file cannot be read or is empty. The error does not name the file.
     pub async fn read(&self) -> io::Result<SecretString> {
         match self {
-            Self::Value(value) => Ok(value.clone()),
+            Self::Value(value) | Self::Variable { value, .. } => Ok(value.clone()),
             Self::File(path) => without_line_breaks(&read_text(path).await?),
         }
     }
@@ -64,7 +64,7 @@ fn decode(bytes: Vec<u8>) -> io::Result<String> {
 pub(super) async fn read(what: &str, secret: &Secret) -> Result<SecretString, AuthError> {
     secret.read().await.map_err(|error| match secret {
         Secret::File(path) => AuthError::denied(format!("{what} cannot be read from {}: {error}", path.display())),
-        Secret::Value(_) => AuthError::denied(format!("{what} cannot be read: {error}")),
+        Secret::Value(_) | Secret::Variable { .. } => AuthError::denied(format!("{what} cannot be read: {error}")),
     })
 }
 
@@ -72,10 +72,7 @@ impl Secret {
     /// Returns the length of a secret in bytes; `None` if the secret is in a file.
     #[must_use]
     pub fn known_length(&self) -> Option<usize> {
-        match self {
-            Self::Value(value) => Some(value.expose_secret().len()),
-            Self::File(_) => None,
-        }
+        self.known().map(|value| value.expose_secret().len())
     }
 }
 

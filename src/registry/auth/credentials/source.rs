@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::login::{Login, REUSED_FOR};
 use super::program::Programs;
 use super::service_request::ServiceClients;
-use super::{aws, azure, command, docker, gcp, helper, secret};
+use super::{aws, azure, command, docker, gcp, helper, origin, secret};
 use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::auth::error::AuthError;
 use crate::registry::options::cloud::{Azure, AzureIdentity};
@@ -36,6 +36,8 @@ pub(crate) struct Source {
     last: tokio::sync::Mutex<Last>,
     /// Identity of the last login, if the login or its source states an identity.
     name: Mutex<Option<String>>,
+    /// Origin of the last login, if only the source knows it: a file of docker's configuration.
+    origin: Mutex<Option<String>>,
     /// Time until which the last login is used, if a cloud issued it.
     ends: Mutex<Option<Instant>>,
 }
@@ -60,8 +62,9 @@ struct KnownLogin {
 
 impl Source {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, programs: Programs) -> Self {
-        let (last, name, ends) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
-        Self { host, credentials, programs, clients: None, last, name, ends }
+        let (last, ends) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (name, origin) = (Mutex::default(), Mutex::default());
+        Self { host, credentials, programs, clients: None, last, name, origin, ends }
     }
 
     /// Returns the source with HTTP clients for network requests.
@@ -116,6 +119,20 @@ impl Source {
                 username.clone().or(name).unwrap_or_else(|| "command".to_owned())
             }
         }
+    }
+
+    /// Returns the identity with the origin of its login, for messages: `bot (password from the file /run/bot)`.
+    /// Returns `None` for anonymous access.
+    pub(crate) fn describe_identity(&self) -> Option<String> {
+        let credentials = self.credentials.as_ref()?;
+        let name = Some(self.identity()).filter(|name| name != "anonymous")?;
+        let origin = self.origin.lock().clone().or_else(|| origin::describe(credentials));
+        Some(origin.map_or_else(|| name.clone(), |origin| format!("{name} ({origin})")))
+    }
+
+    /// Returns the check that an operator makes after the credentials were refused.
+    pub(crate) fn describe_check(&self) -> &'static str {
+        origin::describe_check(self.credentials.as_ref().unwrap_or(&Credentials::Anonymous))
     }
 
     /// Returns the login; `None` for anonymous access.
@@ -203,8 +220,9 @@ impl Source {
                 (Some(Login::Token(secret::read("the token", token).await?)), Duration::ZERO)
             }
             Some(Credentials::DockerConfig(config)) => {
-                let (login, ran_program) = docker::login(config, &self.host, &self.programs).await?;
-                (login, if ran_program { REUSED_FOR } else { Duration::ZERO })
+                let found = docker::login(config, &self.host, &self.programs).await?;
+                *self.origin.lock() = found.origin;
+                (found.login, if found.ran_program { REUSED_FOR } else { Duration::ZERO })
             }
             Some(Credentials::Helper { name, env }) => {
                 let programs = self.programs_with(env).await?;

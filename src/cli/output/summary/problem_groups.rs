@@ -1,0 +1,160 @@
+//! Lines for the tags of a run that have a problem. Tags that have the same problem at the same target share one line,
+//! and a second line names them. Digests are shortened; `--json` has them in full.
+
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
+
+use crate::oci::Digest;
+use crate::sync::{TagOutcome, TagReport};
+
+/// Maximum number of tags that the second line of a group names.
+const MAX_NAMED: usize = 20;
+
+/// Returns the lines for all tags that failed or were withheld, and for those whose previous digest was kept under
+/// another tag. The groups are in the order of their first tags.
+pub(super) fn format_problems(tags: &[TagReport]) -> Vec<String> {
+    let mut groups: Vec<Vec<&TagReport>> = Vec::new();
+    let mut places: HashMap<(Discriminant<TagOutcome>, String), usize> = HashMap::new();
+    for tag in tags {
+        match tag.failure_class() {
+            None => groups.push(vec![tag]),
+            Some(class) => {
+                let place = *places.entry((discriminant(&tag.outcome), class)).or_insert(groups.len());
+                match groups.get_mut(place) {
+                    Some(group) => group.push(tag),
+                    None => groups.push(vec![tag]),
+                }
+            }
+        }
+    }
+    groups.iter().flat_map(|group| format_group(group)).collect()
+}
+
+fn format_group(group: &[&TagReport]) -> Vec<String> {
+    let Some(first) = group.first() else { return Vec::new() };
+    if group.len() == 1 {
+        return format_line(first, &tag_or_digest(first), detail(first)).into_iter().collect();
+    }
+    let Some(line) = format_line(first, &format!("{} tags", group.len()), shared_detail(group)) else {
+        return Vec::new();
+    };
+    let named: Vec<String> = group.iter().take(MAX_NAMED).map(|tag| tag_or_digest(tag)).collect();
+    let further = group.len() - named.len();
+    let further = if further > 0 { format!(" and {further} more (--json has all)") } else { String::new() };
+    vec![line, format!("  {}{further}", named.join(", "))]
+}
+
+/// Returns the line for a tag or a group of tags; `None` if the outcome is no problem.
+fn format_line(tag: &TagReport, subject: &str, detail: String) -> Option<String> {
+    let target = &tag.target;
+    match &tag.outcome {
+        TagOutcome::Held { .. } => Some(format!("held {subject} at {target}: {detail}")),
+        TagOutcome::Blocked { .. } => Some(format!("blocked {subject} at {target}: {detail}")),
+        TagOutcome::Failed { .. } => Some(format!("failed {subject} at {target}: {detail}")),
+        TagOutcome::Conflict { .. } => Some(format!("conflict of {subject} at {target}: {detail}")),
+        TagOutcome::Replaced { previous, kept_as: Some(under) } => {
+            Some(format!("{subject} at {target}: {} is kept as {under}", previous.short()))
+        }
+        // All deferred tags share one line of the summary.
+        TagOutcome::Deferred { .. }
+        | TagOutcome::Copied
+        | TagOutcome::Replaced { kept_as: None, .. }
+        | TagOutcome::Unchanged => None,
+    }
+}
+
+/// Returns the tag, or the digest if the copy is by digest.
+pub(super) fn tag_or_digest(tag: &TagReport) -> String {
+    match (&tag.tag, tag.source_digest.or(tag.digest)) {
+        (Some(name), _) => match &tag.source_tag {
+            Some(from) => format!("{name} (from {from})"),
+            None => name.to_string(),
+        },
+        (None, Some(digest)) => format!("@{}", digest.short()),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+/// Returns the reason of a problem.
+fn detail(tag: &TagReport) -> String {
+    let reason = match &tag.outcome {
+        TagOutcome::Held { reason } | TagOutcome::Blocked { reason } => reason,
+        TagOutcome::Failed { message, .. } => message,
+        TagOutcome::Conflict { entries } => {
+            return match entries.as_slice() {
+                [entry] => format!("the entry {entry} gives this name to several tags"),
+                entries => format!("the entries {} claim it for different sources", entries.join(" and ")),
+            };
+        }
+        _ => return String::new(),
+    };
+    shorten_digests(reason)
+}
+
+/// Returns the reason that all tags of a group share. Words that differ between the tags, such as digests, are masked.
+fn shared_detail(group: &[&TagReport]) -> String {
+    let mut details = group.iter().map(|tag| detail_without_names(tag));
+    let Some(first) = details.next() else { return String::new() };
+    let mut words: Vec<String> = first.split(' ').map(str::to_owned).collect();
+    for other in details {
+        for (word, other) in words.iter_mut().zip(other.split(' ')) {
+            if word != other {
+                *word = mask(word);
+            }
+        }
+    }
+    // A masked name with a masked digest says nothing.
+    words.join(" ").replace(" … (…)", "")
+}
+
+/// Replaces a word by an ellipsis, but not the punctuation around the word.
+fn mask(word: &str) -> String {
+    let bare = word.trim_matches(['(', ')', ':', ',', ';']);
+    word.replacen(bare, "…", 1)
+}
+
+/// Returns the reason of a problem without the tag or digest of the failed step, and without the name of the target,
+/// which the line of the group already contains.
+fn detail_without_names(tag: &TagReport) -> String {
+    let reason = detail(tag);
+    let reason = reason.strip_prefix(&format!("target {}: ", tag.target)).unwrap_or(&reason);
+    match &tag.outcome {
+        TagOutcome::Failed { step: Some(step), subject: Some(subject), .. } => {
+            let subject = shorten_digests(subject);
+            reason.replacen(&format!("{step} {subject}: "), &format!("{step}: "), 1)
+        }
+        TagOutcome::Conflict { .. } => reason.replacen(" claim it ", " claim them ", 1),
+        _ => reason.to_owned(),
+    }
+}
+
+/// Returns a text in which each digest is shortened to its algorithm and its first twelve digits.
+pub(super) fn shorten_digests(text: &str) -> String {
+    let is_outside = |c: char| !c.is_ascii_alphanumeric() && c != ':';
+    let shorten = |word: &str| {
+        let bare = word.trim_end_matches(':');
+        let digest: Digest = bare.parse().ok()?;
+        Some(format!("{}:{}…{}", digest.algorithm(), digest.short(), &word[bare.len()..]))
+    };
+    let mut shortened = String::with_capacity(text.len());
+    for piece in text.split_inclusive(is_outside) {
+        let word = piece.trim_end_matches(is_outside);
+        shortened.push_str(shorten(word).as_deref().unwrap_or(word));
+        shortened.push_str(&piece[word.len()..]);
+    }
+    shortened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_in_text_are_shortened_to_twelve_digits() {
+        let digest = Digest::of(b"x");
+        let text = format!("reading blob {digest}: got ({digest}), not h/r@{digest}; sha256:ab: no digest");
+        let short = format!("sha256:{}…", digest.short());
+        let expected = format!("reading blob {short}: got ({short}), not h/r@{short}; sha256:ab: no digest");
+        assert_eq!(shorten_digests(&text), expected);
+    }
+}
