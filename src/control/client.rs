@@ -24,15 +24,15 @@ use super::message::{EntryList, Reply, Request, read_line};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size in bytes of the list of entries. A list of 60,000 long names fits.
 const MAX_LIST: u64 = 4 << 20;
-/// Characters of an entry's name that are percent-encoded in the path of a request. The dot is encoded, because `..`
-/// may be the name of an entry, but means the parent folder in a path.
+/// Characters of an entry's name that are percent-encoded in the path of a request. The client also encodes the dot. An
+/// entry can have the name `..`, but `..` in a path means the parent folder.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Connection for one request and its replies.
 pub struct Client {
     path: PathBuf,
     replies: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
-    /// Task that drives the connection. Dropping the task disconnects.
+    /// Task that drives the connection. If this handle is dropped, the connection closes.
     _connection: AbortOnDropHandle<Result<(), hyper::Error>>,
 }
 
@@ -82,8 +82,8 @@ impl Client {
         Self::open(path, encode(request)).await
     }
 
-    /// Returns the names of the entries of the daemon that listens at `path`, in the order of its configuration. The
-    /// time limit `within` applies to the response.
+    /// Asks the daemon that listens at `path` for the names of all entries. The names are in the order of the
+    /// configuration. `within` is the time limit for the response.
     ///
     /// # Errors
     /// [`ClientError`] if the daemon cannot be reached, or if its response is late or invalid.
@@ -121,7 +121,8 @@ impl Client {
         }
     }
 
-    /// Returns the next reply, or `None` after the last reply. Waits without a time limit if `within` is `None`.
+    /// Returns the next reply, or `None` after the last reply. `within` is the time limit for the reply. If `within` is
+    /// `None`, there is no time limit.
     ///
     /// # Errors
     /// [`ClientError::Silent`] if no reply comes in time, [`ClientError::Broken`] if the connection fails or a reply
@@ -153,7 +154,8 @@ fn encode(request: &Request) -> Result<hyper::Request<Body>, hyper::http::Error>
         .body(Body::from(request.action.encode_options()))
 }
 
-/// Returns the bytes of the response's body. The request is sent when the first byte is read.
+/// Returns a stream of the bytes of the response's body. When the caller polls the stream for the first time, the
+/// stream sends the request.
 fn send(mut sender: SendRequest<Body>, request: hyper::Request<Body>) -> BoxStream<'static, io::Result<Bytes>> {
     stream::once(async move { sender.send_request(request).await })
         .map_ok(|response| Body::new(response.into_body()).into_data_stream().map_err(axum::Error::into_inner))
@@ -163,8 +165,8 @@ fn send(mut sender: SendRequest<Body>, request: hyper::Request<Body>) -> BoxStre
         .boxed()
 }
 
-/// Returns the operating system's error of the connection, or `None` if the daemon closed the connection, even in the
-/// middle of a response.
+/// Returns the operating system's error that ended the connection. If the daemon closed the connection, even in the
+/// middle of a response, returns `None`.
 fn connection_error(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
     let http = error.downcast_ref::<hyper::Error>();
     if http.is_some_and(|error| error.is_incomplete_message() || error.is_closed() || error.is_canceled()) {

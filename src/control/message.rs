@@ -1,4 +1,5 @@
-//! Messages of the control socket: a request about one entry, and its replies. Each reply is a line of JSON.
+//! Messages of the control socket: a request about one entry, and the replies to the request. Each reply is a line of
+//! JSON.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub(super) struct EntryList {
 pub enum Action {
     /// Starts a run of the entry now.
     Trigger(TriggerOptions),
-    /// Pauses the entry: no run of the entry starts automatically.
+    /// Pauses the entry. During the pause, no run of the entry starts automatically.
     Pause(PauseOptions),
     /// Ends the pause of the entry.
     Resume(ResumeOptions),
@@ -49,7 +50,7 @@ pub struct TriggerOptions {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PauseOptions {
-    /// Time at which the pause ends automatically. Default: none, a person has to resume the entry.
+    /// Time at which the pause ends automatically. If `None`, the pause lasts until a person resumes the entry.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -127,7 +128,7 @@ pub struct RunResult {
 }
 
 impl Action {
-    /// Returns the word for the action in its route and in the log.
+    /// Returns the word of the action, such as `trigger`. The route and the log use this word.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -155,13 +156,13 @@ pub(super) fn encode_line(value: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// Returns the next line without its line break, or `None` if the other side has closed the connection. Buffers at most
-/// [`MAX_LINE`] bytes.
+/// Returns the next line without its line break. If the other side has closed the connection after the last line,
+/// returns `None`.
 ///
 /// # Errors
 /// - The operating system's error.
-/// - [`std::io::ErrorKind::InvalidData`] if the line is too long.
-/// - [`std::io::ErrorKind::UnexpectedEof`] if the line is incomplete.
+/// - [`std::io::ErrorKind::InvalidData`] if the line is longer than 64 KiB ([`MAX_LINE`]).
+/// - [`std::io::ErrorKind::UnexpectedEof`] if the connection ends before the line break.
 pub(super) async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = reader.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;

@@ -48,8 +48,8 @@ impl Response {
         Self { status, result, end: None }
     }
 
-    /// Adds a second result, which is sent when the future `end` completes. The future is dropped if the client
-    /// disconnects.
+    /// Adds a second result. When the future `end` completes, the server sends this result. If the client disconnects,
+    /// the server drops `end`.
     #[must_use]
     pub fn then(self, end: impl Future<Output = EntryResult> + Send + 'static) -> Self {
         Self { end: Some(end.boxed()), ..self }
@@ -65,15 +65,15 @@ impl std::fmt::Debug for Response {
 /// Client of a connection, and the connection's slot.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// Number of the client's user.
+    /// User id of the client's process.
     pub(super) uid: u32,
-    /// Number of the client's process.
+    /// Process id of the client.
     pub(super) pid: Option<i32>,
     /// Slot of the connection.
     pub(super) slot: Arc<Slot>,
 }
 
-/// Reason why a request is refused and not passed to the handler.
+/// Reason why the server refuses a request without calling the handler.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     /// The head is not HTTP.
@@ -125,7 +125,7 @@ impl RequestError {
 }
 
 impl Caller {
-    /// Logs that a request of this client is refused.
+    /// Logs that the server refuses a request of this client.
     pub(super) fn log_refusal(&self, error: &RequestError) {
         let Self { uid, pid, slot: _ } = self;
         match error {
@@ -244,7 +244,8 @@ async fn parse<O: DeserializeOwned + Default>(
     Ok((entry, serde_json::from_slice(&body).map_err(RequestError::Options)?))
 }
 
-/// Encodes a response as HTTP: one or two lines of JSON. The second line is sent when the second result is available.
+/// Encodes a response as HTTP: one or two lines of JSON. The server sends the second line when the second result is
+/// available.
 fn encode(entry: String, Response { status, result, end }: Response) -> HttpResponse {
     let first = encode_line(&Reply::Entry { entry: entry.clone(), result });
     let Some(end) = end else { return (status, [(header::CONTENT_TYPE, JSON)], first).into_response() };

@@ -23,16 +23,16 @@ use crate::listen::{self, Bounds, Slot};
 /// for each entry.
 pub const ENTRIES_AT_MOST: usize = 256;
 /// Limits on connections: slots for the largest command and for 64 other clients. If all slots are in use, the server
-/// refuses new clients. The server does not disconnect old clients, because these clients may wait for the end of a
-/// run.
+/// refuses new clients. The server does not disconnect a connected client, because the client can still wait for the
+/// end of a run.
 const BOUNDS: Bounds =
     Bounds { waiting: 64, answered: Some(ENTRIES_AT_MOST + 64), checked: 0, grace: Duration::from_millis(25) };
 /// Time limit for a client to send the head of its request, to send the body, and to read each part of the response.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves requests until `shutdown`, then ends within a second. `handle` executes a request, and `entry_names` returns
-/// the names of all entries. The future of `handle` is dropped when the client disconnects. Dropping the future of this
-/// function closes every connection.
+/// the names of all entries. When a client disconnects, the server drops the future of `handle`. If the caller drops
+/// the future of this function, all connections close.
 pub async fn serve<H, F>(
     socket: Socket,
     handle: H,

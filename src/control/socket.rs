@@ -1,5 +1,5 @@
-//! File of the control socket. Only the owner and the group of the file may use the socket. If another kind of file is
-//! at the path, the daemon does not replace this file. The daemon removes the socket at shutdown.
+//! File of the control socket. Only the owner and the group of the file may use the socket. If the path has a file that
+//! is not a socket, the daemon does not replace the file. At shutdown, the daemon removes the socket.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
 
-/// Mode of the socket's file. A user who may write to the file may send requests. The group of the file is the group of
-/// the daemon.
+/// Mode of the socket's file. A user with write permission for the file can send requests. The group of the file is the
+/// group of the daemon's process.
 const MODE: u32 = 0o660;
 /// Mode of a folder that is created for the socket.
 const FOLDER_MODE: u32 = 0o750;
@@ -25,7 +25,8 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// Device and inode number of the socket's file. The drop does not remove a different file with the same name.
+    /// Device and inode number of the socket's file. The drop removes the file only if the file still has these
+    /// numbers.
     file: (u64, u64),
 }
 
@@ -68,8 +69,8 @@ impl Socket {
         let unmade = |source| SocketError::Unmade { path: path.to_owned(), source };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(unmade)?;
-        // The lock is released after the socket listens. If two daemons start at the same time, the second daemon finds
-        // that the first daemon listens.
+        // This function holds the lock until the new socket listens. So if two daemons start at the same time, the
+        // second daemon finds a socket that listens.
         let _lock = lock_folder(folder).await.map_err(unmade)?;
         remove_abandoned_socket(path).await?;
         let listener = UnixListener::bind(path).map_err(unmade)?;
@@ -94,7 +95,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Locks a folder until the result is dropped. Only the owner of the lock may create or replace sockets in the folder.
+/// Locks a folder until the caller drops the returned file. A daemon creates or replaces a socket in the folder only
+/// under this lock.
 async fn lock_folder(folder: &Path) -> io::Result<File> {
     let folder = File::open(folder)?;
     let end = Instant::now() + LOCK_TIMEOUT;
@@ -124,7 +126,7 @@ async fn remove_abandoned_socket(path: &Path) -> Result<(), SocketError> {
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(unmade),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(unmade(error)),
-        // Any other result means that a daemon may listen, for example without a free slot for another client.
+        // With any other result, a daemon can still listen. For example, its queue of new connections is full.
         _ => Err(SocketError::Taken { path: path.to_owned() }),
     }
 }
