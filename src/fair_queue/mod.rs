@@ -1,5 +1,6 @@
 //! Fair queue of callers that wait for a limited resource: permits and rates of a registry, bandwidth, or memory. The
-//! queue serves the tenants in turn. Each caller gets its whole amount or nothing.
+//! queue serves the tenants (for example, the entries of `sync.yaml`) in turn. A caller waits until the whole amount
+//! that it requested is available.
 
 mod queue;
 mod tenant;

@@ -46,9 +46,9 @@ impl<W, const PRIORITIES: usize> FairQueue<W, PRIORITIES> {
         ticket
     }
 
-    /// Removes the next waiter for which `admits` is true, and returns the waiter with its priority. The tenant of this
-    /// waiter moves to the end of the tenants. For each tenant, `admits` is called only for the first waiter of each
-    /// priority, in the order of arrival.
+    /// Removes the next waiter that `admits` accepts, and returns the waiter with its priority. Then the tenant of this
+    /// waiter moves to the end of the queue. The method calls `admits` only for the first waiter of each tenant and
+    /// priority. For one tenant, these calls are in the order of the waiters' arrival.
     pub(crate) fn next(&mut self, mut admits: impl FnMut(usize, &W) -> bool) -> Option<(usize, W)> {
         let (at, priority) = (0..self.tenants.len())
             .find_map(|at| Some((at, self.tenants[at].first_admitted_priority(&mut admits)?)))?;
@@ -60,7 +60,7 @@ impl<W, const PRIORITIES: usize> FairQueue<W, PRIORITIES> {
         Some((priority, waiter))
     }
 
-    /// Removes a waiter that no longer waits.
+    /// Removes a waiter whose caller was cancelled.
     pub(crate) fn remove(&mut self, tenant: Tenant, priority: usize, ticket: Ticket) -> Option<W> {
         let at = self.tenants.iter().position(|queues| queues.tenant == tenant)?;
         let queue = &mut self.tenants[at].waiters[priority];

@@ -1,5 +1,5 @@
 //! Wait queue for a limited resource: permits, rates, bandwidth or memory. The queue serves the waiting tenants in
-//! turn. The resource decides if an amount is available.
+//! turn. The resource decides whether an amount is available.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
@@ -14,8 +14,8 @@ use super::tenant::Tenant;
 
 /// Resource that callers wait for.
 pub(crate) trait Resource: Send + 'static {
-    /// Part of the resource that a served caller gets. The drop of a grant may lock the queue to return the part. So no
-    /// grant may be dropped while the queue is locked.
+    /// Part of the resource that a served caller gets. When a grant is dropped, the grant can lock the queue to return
+    /// its part. So code that holds the queue's lock must not drop a grant.
     type Grant: std::fmt::Debug + Send + 'static;
 
     /// Number of preferred priorities. The queue serves waiters with a priority below this number before all other
@@ -24,8 +24,7 @@ pub(crate) trait Resource: Send + 'static {
 
     /// Takes the whole `amount` for a waiter of this priority, or nothing.
     ///
-    /// # Errors
-    /// If the amount is not available, returns the event after which the amount may be available.
+    /// # Errors If the amount is not available, returns the event that the waiter must wait for.
     fn take(
         &mut self,
         tenant: Tenant,
@@ -35,12 +34,12 @@ pub(crate) trait Resource: Send + 'static {
     ) -> Result<Self::Grant, Unavailable>;
 }
 
-/// Event after which a refused amount may be available.
+/// Event that a waiter must wait for, because the resource refused the amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unavailable {
     /// The next change of the resource.
     UntilChanged,
-    /// The next change of the resource. Only this tenant has to wait.
+    /// The next change of the resource. Only this tenant must wait: the amount can be available to other tenants.
     ForTenant,
     /// This time, or an earlier change of the resource.
     Until(Instant),
@@ -72,7 +71,7 @@ struct Waiter<G> {
 type Served<G> = Vec<(oneshot::Sender<G>, G)>;
 
 impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
-    /// Creates the queue and its resource. The resource may keep the reference to the queue for its grants.
+    /// Creates the queue and its resource. `resource` gets a weak reference to the queue, for the grants.
     pub(crate) fn new(resource: impl FnOnce(&Weak<Self>) -> R) -> Arc<Self> {
         Arc::new_cyclic(|own| {
             let state = WaitQueueState { resource: resource(own), queue: FairQueue::default(), alarm: None };
@@ -81,8 +80,9 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
     }
 
     /// Waits until `amount` is available, and takes this amount. The grant is `None` only if the queue no longer
-    /// exists. Also returns the duration of the wait. If no caller in the queue had to wait for a point in time, this
-    /// duration is zero. Cancel safe: if the caller is cancelled, its grant is dropped.
+    /// exists. Also returns the duration of the wait. The duration counts only waits for a point in time. If the
+    /// callers in the queue waited only for a change of the resource, the duration is zero. Cancel safe: if the caller
+    /// is cancelled, its grant is dropped.
     pub(crate) async fn acquire(
         &self,
         tenant: Tenant,
@@ -125,8 +125,8 @@ impl<R: Resource, const PRIORITIES: usize> WaitQueue<R, PRIORITIES> {
         changed
     }
 
-    /// Serves all callers that can be served now, and sets an alarm for the next caller. Returns true if a caller waits
-    /// for a point in time.
+    /// Serves all callers that can be served now. If a caller waits for a point in time, sets an alarm and returns
+    /// true.
     fn serve(&self, mut state: MutexGuard<'_, WaitQueueState<R, PRIORITIES>>) -> bool {
         if state.queue.is_empty() {
             return false;
@@ -164,8 +164,8 @@ async fn serve_at<R: Resource, const PRIORITIES: usize>(queue: Weak<WaitQueue<R,
 }
 
 impl<R: Resource, const PRIORITIES: usize> WaitQueueState<R, PRIORITIES> {
-    /// Takes the grants of all callers that can be served now. Returns the time at which the next caller can be served,
-    /// if a caller waits for a point in time.
+    /// Takes the grants of all callers that can be served now. If callers wait for a point in time, returns the
+    /// earliest of these times.
     fn serve(&mut self, now: Instant, served: &mut Served<R::Grant>) -> Option<Instant> {
         let Self { resource, queue, .. } = self;
         let mut unavailable: [Option<Unavailable>; PRIORITIES] = [None; PRIORITIES];
@@ -216,7 +216,7 @@ impl<R: Resource, const PRIORITIES: usize> Drop for Waiting<'_, R, PRIORITIES> {
         let mut state = self.queue.lock();
         let cancelled = state.queue.remove(self.tenant, self.priority, self.ticket);
         if cancelled.is_some() {
-            // The cancelled caller may have blocked other callers.
+            // The cancelled caller was perhaps the first in its queue, and blocked other callers.
             self.queue.serve(state);
         } else {
             drop(state);
@@ -256,8 +256,8 @@ mod tests {
         waited
     }
 
-    /// Starts these callers in this order. Returns the callers in the order of service, with the second of service of
-    /// each caller.
+    /// Starts the callers in this order. Returns the callers in the order in which the queue served the callers, each
+    /// with the elapsed seconds.
     async fn order(queue: &Shared, callers: &[(&'static str, usize)]) -> Vec<(&'static str, u64)> {
         let began = Instant::now();
         let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
