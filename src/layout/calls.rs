@@ -19,8 +19,9 @@ impl Calls {
         Self(Arc::new(Semaphore::new(MAX_CALLS)))
     }
 
-    /// Waits until fewer than [`MAX_CALLS`] other calls run, and runs `work` in a thread that may block. If the future
-    /// is dropped after `work` has started, `work` still runs to its end, and counts as a call until then.
+    /// Waits until fewer than 16 other calls run ([`MAX_CALLS`]). Then runs `work` in a thread for blocking calls. If
+    /// the caller drops the future after `work` has started, `work` still runs to its end. Until this end, `work`
+    /// counts as a running call.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
@@ -48,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns a call that counts itself when it starts.
+    /// Returns a call that increments `counter`.
     fn counted_call(counter: &Arc<AtomicUsize>) -> impl FnOnce() -> Result<(), Fault> + use<> {
         let counter = Arc::clone(counter);
         move || {

@@ -1,5 +1,6 @@
 //! Queue of changes of `index.json`. Each change adds one manifest. The task that acquires the writer lock applies all
-//! queued changes at once. So many concurrent writes of tags cause only few rewrites and syncs of the file.
+//! queued changes at once. With this queue, a hundred concurrent writes of tags need only a few rewrites and syncs of
+//! the file.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::fault::Fault;
 use super::referrers::Facts;
 use crate::oci::{Manifest, Tag};
 
-/// Outcome of a queued change. If a rewrite fails, all its changes have the same fault.
+/// Outcome of a queued change. If a rewrite fails, all changes of the rewrite have the same fault.
 pub(super) type Outcome = Result<(), Arc<Fault>>;
 
 /// Queued changes, oldest first.
@@ -21,13 +22,13 @@ pub(super) struct Changes(Mutex<Vec<Change>>);
 #[derive(Debug)]
 struct Change {
     manifest: Manifest,
-    /// `None` lists the manifest without a name.
+    /// Tag that will point at the manifest. If `None`, the change lists the manifest without a tag.
     tag: Option<Tag>,
     done: oneshot::Sender<Outcome>,
 }
 
 impl Changes {
-    /// Adds a change to the queue. If the caller drops the receiver before the rewrite, the change is cancelled.
+    /// Adds a change to the queue. If the caller drops the receiver before the rewrite, the rewrite skips the change.
     pub(super) fn enqueue(&self, manifest: Manifest, tag: Option<Tag>) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         self.0.lock().push(Change { manifest, tag, done });

@@ -1,10 +1,10 @@
 //! Parser and editor of the text of `index.json`, without file access.
 //!
 //! Other tools may store unknown data in the document. So transship changes the bytes of an entry only if the name of
-//! the entry changes. All other bytes of the document remain as they are.
+//! the entry changes. All other bytes of the document remain unchanged.
 //!
-//! The file is untrusted. The memory of the parsed document is a small multiple of the file's length: the parser keeps
-//! only few values of each entry, and the bytes of an entry are a range of the document's text.
+//! The file is untrusted, so its parsed form must not use much more memory than the file. The parser copies only a few
+//! values of each entry. For the other bytes of the entry, the parser stores only their position in the text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -44,8 +44,8 @@ pub(super) enum Named<'i> {
     Nothing,
     /// All entries of the name point at this content.
     One(&'i Pointer),
-    /// The name is ambiguous: its entries point at several digests. Each digest has a text for people that
-    /// distinguishes the digest from the other digests.
+    /// The name is ambiguous, because its entries point at several digests. The text beside each digest tells people
+    /// the difference between the digests, such as `linux/arm64`.
     Several(Vec<(Digest, String)>),
     /// None of the entries has a readable digest.
     Unknown,
@@ -167,9 +167,9 @@ impl Index {
             .map(|pointer| &pointer.media_type)
     }
 
-    /// Points `tag` at `manifest`, and returns true if the document changed. `stays` gets the digest of an earlier
-    /// entry of the name. If `stays` returns true, the earlier entry remains without a name. Otherwise this method
-    /// removes the earlier entry.
+    /// Points `tag` at `manifest`, and returns true if the document changed. The method calls `stays` with the digest
+    /// of each earlier entry of the tag. If `stays` returns true, the earlier entry remains, but without a name.
+    /// Otherwise the method removes the earlier entry.
     pub(super) fn set_tag(&mut self, tag: &Tag, manifest: &Manifest, stays: impl Fn(&Digest) -> bool) -> bool {
         let wanted = Pointer::from_manifest(manifest);
         self.by_name.take();

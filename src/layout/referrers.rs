@@ -1,5 +1,5 @@
-//! Referrers of a subject in a layout. A referrer is a manifest that names the subject. `index.json`, or the list under
-//! the fallback tag, contains the referrers.
+//! Referrers of a subject in a layout. A referrer is a manifest that names the subject. The referrers are in
+//! `index.json`, or in a list under the fallback tag (`sha256-<hex>`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::index::Index;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, referrers_tag};
 use crate::store::Referrers;
 
-/// Maximum number of cached manifests. At this number, the cache is cleared before the next manifest is added.
+/// Maximum number of cached manifests. If the cache is full, the next manifest clears the cache.
 const MAX_FACTS: usize = 1 << 16;
 
 /// Cache of values from manifests. The cache cannot become stale, because its keys are digests.
@@ -82,15 +82,15 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
             manifests.push(fact.descriptor);
         }
     }
-    // A caller may write the list verbatim at a target. So the result has the list only if the list contains exactly
-    // the found referrers.
+    // The caller can write this list unchanged to a target. So the result has the list only if the list contains
+    // exactly the found referrers.
     let digests = |list: &[Descriptor]| list.iter().map(|descriptor| descriptor.digest).collect::<HashSet<_>>();
     let fallback = if lists.len() == 1 { lists.into_iter().next() } else { None };
     let fallback = fallback.filter(|_| digests(&listed) == digests(&manifests));
     Ok(Referrers { manifests, fallback, doubt: None })
 }
 
-/// Returns the lists under the fallback tag. There are several lists if another tool has written the name twice. Skips
+/// Returns the lists under the fallback tag. If another tool has written the name twice, there are several lists. Skips
 /// the subject itself, and content that is not an index.
 fn fallback_lists(disk: &Disk, index: &Index, subject: &Digest) -> Result<Vec<Manifest>, Fault> {
     let tag = referrers_tag(subject);

@@ -12,7 +12,7 @@ use super::index::{Index, Named, Pointer};
 use super::referrers::Facts;
 use crate::oci::{Digest, MediaType};
 
-/// Maximum number of lines of a report. The report only counts content beyond this maximum.
+/// Maximum number of lines of a report. For any further image or entry, the report only increments a count.
 const MAX_LINES: usize = 20;
 /// Maximum depth of nested indexes that the search reads.
 const MAX_DEPTH: usize = 4;

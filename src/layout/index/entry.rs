@@ -16,7 +16,7 @@ const MAX_ENTRY: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(in crate::layout) struct Entry {
     raw: EntryText,
-    /// Value of the name annotation, which may be an invalid tag.
+    /// Value of the name annotation. The value can be an invalid tag.
     pub(in crate::layout) name: Option<Box<str>>,
     /// Content that the entry points at; `None` if the entry cannot be parsed.
     pub(in crate::layout) target: Option<Pointer>,
@@ -119,7 +119,7 @@ impl Entry {
     }
 
     /// Returns a text that distinguishes the entry from other entries of the same name: the full reference, or else the
-    /// platform of the entry. If the entry has neither, the text is empty.
+    /// platform. If the entry has no reference and no platform, the text is empty.
     pub(super) fn distinction(&self, text: &str) -> String {
         let Ok(fields) = serde_json::from_str::<Fields<'_>>(self.json(text)) else { return String::new() };
         let annotations: Option<Annotations<'_>> =

@@ -28,8 +28,8 @@ async fn refusals(path: &Path) -> Vec<(&'static str, String)> {
     tokio::time::timeout(Duration::from_secs(20), all).await.expect("no call blocks")
 }
 
-/// Moves a part of a layout outside and puts a link in its place. Returns the refusals of all calls, and the files
-/// outside before and after the calls.
+/// Moves a part of a layout into another folder, and replaces the part by a symbolic link. Then makes all calls.
+/// Returns the refusals, and the files of the other folder before and after the calls.
 async fn with_link(part: &str) -> (Vec<(&'static str, String)>, BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     let (folder, path) = folder();
     push_image(&Layout::open(&path), b"content", "v1").await;
