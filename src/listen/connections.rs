@@ -1,4 +1,5 @@
-//! Accept loop for connections, and the limits on their number. The handler of a connection limits its duration.
+//! Accept loop for connections, with limits on the number of connections. The handler of a connection must limit the
+//! duration of the connection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,13 +36,13 @@ pub struct Bounds {
     /// Maximum number of connections that have not sent a request yet. If this number is reached, a new connection
     /// closes the oldest of these connections. So idle clients cannot lock out other clients.
     pub waiting: usize,
-    /// Maximum number of connections that are being answered. If `None`, a connection that is being answered keeps its
-    /// slot of `waiting`.
+    /// Maximum number of connections that are being answered. If `None`, a connection that is being answered still
+    /// counts in `waiting`.
     pub answered: Option<usize>,
     /// Maximum number of health checks that are being answered. Health checks and other requests have separate slots.
     pub checked: usize,
-    /// Grace period: the minimum time for which a connection without a request keeps its slot. New connections wait
-    /// until the end of the grace period.
+    /// Grace period: the minimum time for which a connection without a request keeps its slot. If no slot is free, a
+    /// new connection waits until the grace period of the oldest connection ends.
     pub grace: Duration,
 }
 
@@ -67,12 +68,13 @@ struct Connections {
 #[derive(Debug)]
 struct Waiting {
     connection: AbortHandle,
-    /// True after the grace period, when the connection may be closed.
+    /// True after the grace period. From then on, a new connection can close this connection.
     grace_over: Arc<AtomicBool>,
 }
 
-/// Accepts connections until `shutdown`, then ends within a second. `answer` handles a connection. The future of
-/// `answer` is dropped when the connection is closed. Dropping the future of this function closes every connection.
+/// Accepts connections until `shutdown`, then ends within a second. `answer` handles a connection. When a connection
+/// closes, this function drops the future of `answer`. If the caller drops the future of this function, all connections
+/// close.
 pub async fn serve<L, F>(
     listener: L,
     bounds: Bounds,
@@ -141,8 +143,9 @@ impl Slot {
         state.checked.extend(current);
     }
 
-    /// Counts this connection as answered if a slot is free, and closes no other connection. If no slot is free,
-    /// returns false and changes nothing. Use this method for answers that may take long.
+    /// If a slot for answers is free, counts this connection as answered, and returns true. If no slot is free, returns
+    /// false and changes nothing. Unlike [`Self::start_answer`], this method never closes another connection. Use this
+    /// method for answers that can take long.
     #[must_use]
     pub fn try_start_answer(&self) -> bool {
         let mut state = lock(&self.0);
@@ -210,7 +213,7 @@ async fn wait_for_slot(state: &Shared, connections: &mut JoinSet<()>, grace_ende
     }
 }
 
-/// Closes the oldest waiting connections until a slot is free. A connection is closed only after its grace period.
+/// Closes the oldest waiting connections until a slot is free. During its grace period, a connection stays open.
 /// Returns true if a slot is free.
 fn close_oldest_waiting(Connections { bounds, waiting, .. }: &mut Connections) -> bool {
     waiting.retain(|waiting| !waiting.connection.is_finished());

@@ -18,9 +18,9 @@ use super::listener::{Connection, Listener};
 /// Limits on connections with requests. An answer may be large, and stays in memory until the client has read the
 /// answer. So at most 16 answers are allowed at a time. A new client has at least 25 ms to send its request.
 const BOUNDS: Bounds = Bounds { waiting: 256, answered: Some(16), checked: 64, grace: Duration::from_millis(25) };
-/// Limits on connections with push events. A sender may send an event only once, so its connection should not be closed
-/// early. If no slot is free, a new connection waits for up to two seconds before the new connection closes an older
-/// connection.
+/// Limits on connections with push events. Many senders do not repeat an event, so the server should not close a
+/// sender's connection early. If no slot is free, a new connection closes the oldest connection only when the oldest
+/// connection is two seconds old.
 const EVENT_BOUNDS: Bounds = Bounds { waiting: 64, answered: None, checked: 0, grace: Duration::from_secs(2) };
 /// Time limits of a client.
 const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
@@ -37,7 +37,7 @@ struct Limits {
 }
 
 /// Answers requests until `shutdown`, then ends within a second. Requests for the paths in `checks` count as health
-/// checks, which have separate slots and short answers. Dropping the future closes every connection.
+/// checks, which have separate slots and short answers. If the caller drops the future, all connections close.
 pub async fn serve_routes(
     listener: Listener,
     router: Router,
@@ -48,7 +48,7 @@ pub async fn serve_routes(
 }
 
 /// Serves push events at these routes until `shutdown`, then ends within a second. If no slot is free, new connections
-/// wait for a slot. Dropping the future closes every connection.
+/// wait for a slot. If the caller drops the future, all connections close.
 pub async fn serve_events(listener: Listener, router: Router, shutdown: CancellationToken) {
     serve_within(listener, router, &[], shutdown, EVENT_BOUNDS, LIMITS).await;
 }

@@ -1,5 +1,5 @@
 //! Servers of the daemon's ports and sockets, which accept connections within limits. This module contains no routes
-//! and does not know the daemon. The caller provides the answers.
+//! and does not import the daemon. The caller provides the routes.
 //!
 //! A slow or hostile client cannot block the daemon or other clients:
 //! - the number of connections is limited;

@@ -1,5 +1,5 @@
-//! Rate limit for log messages: one message a minute. So a client that guesses secrets, or an unreadable secret, cannot
-//! fill the log. The caller writes the message.
+//! Rate limit for log messages: one message a minute. Without this limit, a client that guesses secrets could fill the
+//! log. The caller writes the message.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Time of the last message. Further messages are suppressed for a minute.
+/// Time of the last message. For one minute after this time, no message is due.
 #[derive(Debug, Default)]
 pub struct OncePerMinute(Mutex<Option<Instant>>);
 
 impl OncePerMinute {
-    /// Returns true if a message is due. The next message is then due after a minute.
+    /// If a message is due, returns true. The next message is then due one minute later.
     #[must_use]
     pub fn is_due(&self) -> bool {
         let now = Instant::now();

@@ -15,7 +15,7 @@ struct Running {
     address: std::net::SocketAddr,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    /// Receiver of one message for each request for `/slow`.
+    /// Receiver that gets one message for each request for `/slow`.
     started: mpsc::UnboundedReceiver<()>,
 }
 
@@ -65,7 +65,7 @@ async fn send_request(mut stream: impl ByteStream, request: &[u8]) -> String {
 trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> ByteStream for T {}
 
-/// Limits too long for any test to wait for.
+/// Time limits that no test reaches.
 const NO_LIMITS: Limits = Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600) };
 
 /// Returns true if the server closes this connection.
