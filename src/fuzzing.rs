@@ -85,8 +85,8 @@ fn reference(data: &[u8]) {
     assert_eq!(again.as_ref(), Ok(&read), "{text:?} prints as {printed:?}");
 }
 
-/// Parses a push event for every kind of sender: once with a configured registry, and once with the registry of the
-/// event.
+/// Parses a push event twice for each kind of sender: with a configured registry, and with the registry that the event
+/// names.
 fn push_event(data: &[u8]) {
     let kinds = [HookKind::Distribution, HookKind::Acr, HookKind::Harbor, HookKind::DockerHub, HookKind::Ghcr];
     for kind in kinds {
@@ -115,7 +115,8 @@ mod tests {
 
     use super::*;
 
-    /// Number of mutations of each corpus file in a quick run; `TRANSSHIP_LONG=1` tries a hundred times as many.
+    /// Number of mutations of each corpus file in a quick run. With `TRANSSHIP_LONG=1`, the number is a hundred times
+    /// larger.
     const QUICK: u64 = 100;
 
     fn fuzz_folder() -> PathBuf {
@@ -177,7 +178,8 @@ mod tests {
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// Returns the first input with a fault, among the corpus of a target and `tries` mutations of each file.
+    /// Runs the target on each file of its corpus, and on `tries` mutations of each file. Returns a message about the
+    /// first input that makes the target panic.
     fn first_fault(target: &FuzzTarget, tries: u64) -> Option<String> {
         let seeds = corpus(target.name);
         assert!(seeds.len() >= 3, "the corpus of {} has {} files", target.name, seeds.len());

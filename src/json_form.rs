@@ -25,7 +25,7 @@ pub(crate) fn optional_instant<S: Serializer>(
     }
 }
 
-/// JSON list of an optional text, for `#[serde(with)]` at fields with the name `problems`.
+/// Conversion of an optional text to a JSON list and back, for `#[serde(with)]` at fields with the name `problems`.
 pub(crate) mod one_as_list {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

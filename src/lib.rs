@@ -20,8 +20,9 @@
 //! 5. [`copy`] sends the missing content, from a [`store::Source`] to each [`store::Target`]: children first, the tag
 //!    last.
 //! 6. [`registry`] and [`mod@layout`] implement the two traits of [`store`]: by HTTP, and on disk.
-//! 7. [`journal`] records each tag before and after the copy writes the tag, and the history of the runs. [`status`]
-//!    shows this history, and [`mod@notify`] sends webhook messages about the runs.
+//! 7. [`journal`] records the history of the runs. For each tag, the journal also records the write of the tag, before
+//!    and after the copy writes the tag. [`status`] shows this history, and [`mod@notify`] sends webhook messages about
+//!    the runs.
 //!
 //! # Main types
 //!
