@@ -24,7 +24,8 @@ pub(crate) trait Resource: Send + 'static {
 
     /// Takes the whole `amount` for a waiter of this priority, or nothing.
     ///
-    /// # Errors If the amount is not available, returns the event that the waiter must wait for.
+    /// # Errors
+    /// If the amount is not available, returns the event that the waiter must wait for.
     fn take(
         &mut self,
         tenant: Tenant,
