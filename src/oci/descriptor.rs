@@ -20,7 +20,7 @@ pub struct Descriptor {
     /// The artifact type of a referrer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The annotations of a referrer, as the list of referrers states them.
+    /// The annotations that the list of referrers states for a referrer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// True if the manifest lists download addresses for the content (`urls`).

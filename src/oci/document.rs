@@ -1,5 +1,5 @@
-//! Tolerant JSON reader for manifests. The reader reads only the properties that name the type, the content or the
-//! subject of a manifest, by these rules:
+//! Tolerant JSON reader for manifests. The reader reads only the properties that a copy needs, and skips all other
+//! properties. The rules are:
 //!
 //! - An absent or null list reads as empty.
 //! - If a key occurs twice, its last value counts, as in Go.

@@ -79,7 +79,7 @@ pub enum ManifestError {
     Malformed {
         /// The media type that the content claims.
         media_type: MediaType,
-        /// The mismatch.
+        /// The problem, in words.
         reason: String,
     },
     /// More children than [`MAX_CHILDREN`].
@@ -95,8 +95,9 @@ impl Manifest {
         Self { bytes, media_type, digest }
     }
 
-    /// Creates a manifest from the response to a request for `wanted`. The manifest's digest has the algorithm of
-    /// `wanted`. The caller must compare [`Manifest::digest`] with `wanted`.
+    /// Creates a manifest from the response of a registry. If the client requested a digest, `wanted` is this digest.
+    /// The manifest's digest then has the algorithm of `wanted`, and the caller must compare [`Manifest::digest`] with
+    /// `wanted`. If `wanted` is `None`, the manifest's digest is SHA-256.
     ///
     /// The media type is the first of these types that applies:
     /// 1. the type that the bytes state, if this type is a manifest type;
@@ -127,7 +128,7 @@ impl Manifest {
         self.digest
     }
 
-    /// Returns a descriptor of type, digest and size.
+    /// Returns a descriptor with the media type, digest and size of the manifest.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::new(self.media_type.clone(), self.digest, self.bytes.len() as u64)

@@ -59,8 +59,9 @@ impl RegistryHost {
         &*self.0 == "docker.io"
     }
 
-    /// Returns the host as written at the start of a reference, such as `docker.io/library/python`. A host of one label
-    /// without a port is in upper case, because `myregistry/app` would be a repository of Docker Hub.
+    /// Returns the host as written at the start of a reference, such as `docker.io/library/python`. If the host is one
+    /// label without a port, such as `myregistry`, returns `MYREGISTRY`. In lower case, `myregistry/app` would be a
+    /// repository of Docker Hub.
     #[must_use]
     pub fn in_reference(&self) -> Cow<'_, str> {
         if names_host(&self.0) { Cow::Borrowed(&self.0) } else { Cow::Owned(self.0.to_ascii_uppercase()) }

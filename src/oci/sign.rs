@@ -44,8 +44,9 @@ pub enum SignatureTag {
 }
 
 impl SignatureTag {
-    /// Parses `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same forms of `blake3`. `None` for
-    /// any other tag. A fallback tag with `sha512` has only half of the digest's digits, so the result is `None` too.
+    /// Parses `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same forms of `blake3`. Returns
+    /// `None` for any other tag. Also returns `None` for a fallback tag with `sha512`, which has only half of the
+    /// digest's digits.
     #[must_use]
     pub fn read(tag: &Tag) -> Option<Self> {
         let (algorithm, hex) = tag.as_str().split_once('-')?;
