@@ -115,11 +115,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn identity(&self) -> String;
 
     /// Lists the tags, by the cheapest listing of the endpoint. If the list is truncated, the stream ends with an
-    /// error. A missing repository causes [`ErrorKind::NotFound`].
+    /// error. If the repository does not exist, the error is [`ErrorKind::NotFound`].
     fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>>;
 
-    /// Resolves a tag or digest to its descriptor. `None` if there is no such manifest. Reads the body of the manifest
-    /// only if the endpoint does not report the digest otherwise.
+    /// Resolves a tag or digest to its descriptor. `None` if there is no such manifest. If the endpoint can report the
+    /// digest without the body of the manifest, does not read the body.
     async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError>;
 
     /// Reads a manifest. If its bytes do not match the requested digest, or the digest that the endpoint states for the
@@ -212,7 +212,7 @@ impl From<UploadStart> for BlobLookup {
 #[async_trait]
 pub trait Upload: Send {
     /// Sends all bytes and commits the blob. If `bytes` ends with an error, `send` returns that error and commits
-    /// nothing. If the future is dropped, the session stays open until the endpoint removes it.
+    /// nothing. If the caller drops the future, the session stays open until the endpoint removes the session.
     async fn send(self: Box<Self>, bytes: Verified) -> Result<(), StoreError>;
 
     /// Returns the part of the blob that the endpoint has stored. The caller must send only the bytes after that part.
@@ -228,9 +228,9 @@ pub trait Upload: Send {
 /// One readable and writable repository at one endpoint.
 #[async_trait]
 pub trait Target: Source {
-    /// Returns true if the repository has a blob with the size of the descriptor. If the stored blob has another
-    /// length, the result depends on the endpoint. If an upload would replace the stored blob, returns false. Otherwise
-    /// returns [`ErrorKind::Corrupt`].
+    /// Returns true if the repository has a blob with the size of the descriptor. If the stored blob has a different
+    /// length and an upload would replace this blob, returns false. If an upload would not replace this blob, returns
+    /// [`ErrorKind::Corrupt`].
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError>;
 
     /// Starts the upload of a blob. If `from` is a repository of the same scope, the endpoint first tries to mount the
@@ -274,12 +274,12 @@ pub trait Target: Source {
     /// Writes a manifest under its digest, and also under `tag` if `tag` is given. The repository must already have all
     /// content that the manifest lists. Otherwise the endpoint may return [`ErrorKind::MissingContent`].
     ///
-    /// For a manifest with a subject, the result shows if the endpoint lists the manifest as a referrer automatically.
-    /// If the endpoint does not list the manifest, the caller calls [`Target::link_referrers`].
+    /// For a manifest with a subject, the result shows whether the endpoint lists the manifest as a referrer
+    /// automatically. If the endpoint does not list the manifest, the caller calls [`Target::link_referrers`].
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError>;
 
-    /// Records that a manifest without a tag belongs to no index, but was copied on its own. An endpoint with a list of
-    /// its content adds the manifest to this list, so that no garbage collection removes the manifest.
+    /// Records that a manifest without a tag was copied on its own, and not as a child of an index. An image layout
+    /// lists the manifest in `index.json`, because a garbage collection could otherwise remove the manifest.
     async fn keep_root(&self, _manifest: &Manifest) -> Result<(), StoreError> {
         Ok(())
     }
@@ -307,7 +307,7 @@ pub trait Target: Source {
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError>;
 }
 
-/// Result of a push of a manifest, for its subject.
+/// Result of a push of a manifest: whether the endpoint lists the manifest as a referrer of its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReferrerLink {
     /// The endpoint lists the manifest as a referrer, or the manifest has no subject.
