@@ -70,7 +70,7 @@ impl LimitProfile {
     };
 }
 
-/// Returns a hint about the role that a step may require. A registry with role assignments by repository (ABAC) ignores
+/// Returns a hint about the role that a step can require. A registry with role assignments by repository (ABAC) ignores
 /// `AcrPull`, `AcrPush` and `AcrDelete` ("Azure Container Registry Entra permissions and role assignments overview").
 fn required_role(step: Step) -> &'static str {
     match step {

@@ -12,8 +12,8 @@ use crate::store::Step;
 pub struct Flavor {
     /// Unique name. If [`Self::is_kind`] is true, the name is a value of `kind` in `sync.yaml`.
     pub(crate) name: &'static str,
-    /// True if a registry of the flavour may have any host name. In this case, `kind` in `sync.yaml` may name the
-    /// flavour. False if the flavour is a single service with a fixed host.
+    /// True if a registry of the flavour can have any host name. The operator can then set `kind` in `sync.yaml` to the
+    /// flavour's name. False if the flavour is a single service with a fixed host.
     pub(crate) is_kind: bool,
     /// Patterns of the hosts that have the flavour.
     pub(crate) hosts: &'static [HostPattern],
@@ -24,12 +24,13 @@ pub struct Flavor {
     pub(crate) credential_keys: Option<CredentialKeys>,
     /// Properties of uploads to the registry.
     pub(crate) uploads: FlavorUploads,
-    /// True if a HEAD request for a blob costs less than the start of an upload, so the client first sends the HEAD
-    /// request. False if the two requests cost the same.
+    /// True if the registry limits upload starts more strictly than HEAD requests. The client then sends a HEAD request
+    /// for a blob before the client starts an upload of the blob.
     pub(crate) prefers_head: bool,
-    /// Log message about the requirement of the registry for mounts. `None` means that the registry has no requirement.
+    /// Log message about the conditions under which the registry mounts blobs. `None` means that the registry has no
+    /// special conditions.
     pub(crate) mount_requirement: Option<&'static str>,
-    /// True if the start of an upload, or a request for a push token, may create a repository that does not exist yet.
+    /// True if the start of an upload, or a request for a push token, can create a repository that does not exist yet.
     pub(crate) creates_repositories_on_request: bool,
     /// True if new content on one replica reaches the other replicas only after a delay.
     pub(crate) replicas_lag: bool,
@@ -39,11 +40,11 @@ pub struct Flavor {
     pub(crate) has_azure_tag_list: bool,
     /// False if the registry is known to have no catalog of repositories.
     pub(crate) has_catalog: bool,
-    /// Length of the window in which the registry counts pulls. The client uses this length if the headers of the
-    /// registry state no length. `None` means that the client does not know a pull limit of the registry.
+    /// Length of the window in which the registry counts pulls. If the headers of the registry state a length, that
+    /// length applies instead. `None` means that the client does not know a pull limit of the registry.
     pub(crate) pull_quota_window: Option<Duration>,
-    /// Limits that the client uses if the operator configured no profile. `None` means that the client knows no limits
-    /// of the registry.
+    /// Limits of the registry. If the operator configured a profile, that profile applies instead. `None` means that
+    /// the client knows no limits of the registry.
     pub(crate) limits: Option<&'static LimitProfile>,
     /// Hints in error messages.
     pub(crate) hints: FlavorHints,
@@ -80,8 +81,8 @@ pub(crate) struct FlavorUploads {
     pub(crate) chunk: usize,
     /// Minimum length of a chunk, in bytes. The last chunk may be shorter.
     pub(crate) min_chunk: usize,
-    /// True if the client can trust the registry's reports of stored content. If true, the client checks uploads in
-    /// several chunks only until one check has succeeded. If false, the client checks every upload in several chunks.
+    /// True if registries of the flavour reliably store all chunks. If true, the client checks uploads in several
+    /// chunks only until one check has succeeded. If false, the client checks every upload in several chunks.
     pub(crate) is_known_to_store: bool,
 }
 

@@ -13,9 +13,9 @@ impl Flavor {
     /// Amazon Elastic Container Registry.
     pub const ECR: &'static Self = &Self {
         name: "ecr",
-        // Hosts of private registries, including VPC endpoints. Other hosts below these domains may belong to anybody.
-        // The list does not contain `public.ecr.aws`. The flavour affects only writes, and most users of
-        // `public.ecr.aws` only read.
+        // Hosts of private registries, including VPC endpoints. Other hosts below these domains can belong to any
+        // customer of Amazon. The list does not contain `public.ecr.aws`, because the flavour affects only writes, and
+        // most users of `public.ecr.aws` only read.
         hosts: &[
             HostPattern::Part { part: ".dkr.ecr.", domains: &AWS_DOMAINS },
             HostPattern::Part { part: ".dkr.ecr-fips.", domains: &AWS_DOMAINS },
@@ -29,7 +29,7 @@ impl Flavor {
             is_known_to_store: true,
             ..Self::GENERIC.uploads
         },
-        // The registry allows few upload starts, and mounts only blobs to which a manifest refers.
+        // The registry allows only a few upload starts a second, and mounts only blobs to which a manifest refers.
         prefers_head: true,
         mount_requirement: Some(
             "no blob was mounted: Amazon ECR mounts a blob only if the account setting BLOB_MOUNTING is ENABLED and \
@@ -50,8 +50,8 @@ impl Flavor {
 
 impl LimitProfile {
     /// Amazon ECR: 10 upload starts a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`).
-    /// The limits of reads and chunks are hundreds of requests a second. This program never reaches the limits of reads
-    /// and chunks.
+    /// The limits of reads and chunks are hundreds of requests a second. This program never sends so many reads and
+    /// chunks.
     pub const ECR: &'static Self =
         &Self { name: "ecr", rates: &[(Bucket::Uploads, Rate::per_second(10))], concurrent: None };
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Group of requests with a common rate limit. A request may count in several buckets.
+/// Group of requests with a common rate limit. A request can count in several buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bucket {
     /// All requests, including token requests.

@@ -171,7 +171,7 @@ mod tests {
             ("ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", Flavor::GENERIC),
             ("x1.lambda-url.us-east-1.on.aws", Flavor::GENERIC),
             ("1.dkr.ecr.eu-west-1.evilamazonaws.com", Flavor::GENERIC),
-            // An operator that pushes to this registry may set `kind: ecr`.
+            // An operator that pushes to this registry can set `kind: ecr`.
             ("public.ecr.aws", Flavor::GENERIC),
             ("gcr.io", Flavor::GOOGLE),
             ("eu.gcr.io", Flavor::GOOGLE),
