@@ -37,14 +37,14 @@ impl Registry {
         self.sender().pace.share_bandwidth(total);
     }
 
-    /// Returns the latest report of the pull quota, if the registry has sent one.
+    /// If the registry has reported a pull quota, returns the latest report.
     #[must_use]
     pub fn quota(&self) -> Option<QuotaState> {
         self.authenticator().quota().state(self.identity())
     }
 
     /// If the client knows nothing about the pull quota yet, restores an earlier report of the quota. Ignores a report
-    /// if its identity is not the identity of this client.
+    /// for a different identity.
     pub fn recall_quota(&self, state: &QuotaState) {
         if state.identity == self.identity() {
             self.authenticator().quota().recall(state);

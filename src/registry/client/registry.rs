@@ -27,7 +27,8 @@ use crate::store::{Step, StoreError, Verified};
 /// least 4 MB.
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 
-/// Largest maximum length of a manifest, in bytes. If the configuration sets a larger maximum, this value applies.
+/// Upper bound of the maximum length of a manifest, in bytes. If the configuration sets a larger maximum, this bound
+/// applies.
 const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 
 /// Client of one registry for one identity. The clients of all identities at a registry share the connections, the
@@ -35,7 +36,7 @@ const LARGEST_MANIFEST: usize = 8 * 1024 * 1024;
 pub struct Registry {
     shared: Arc<Shared>,
     authenticator: Authenticator,
-    /// True if the registry denied this identity the tag list of Azure's own API. The registry may still allow the tag
+    /// True if the registry denied this identity the tag list of Azure's own API. The registry can still allow the tag
     /// list of the standard API.
     own_listing_refused: AtomicBool,
     mount_denials: MountDenials,

@@ -18,7 +18,7 @@ use crate::store::{ErrorKind, Step, StoreError};
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
-    /// Tenant whose share of the registry's limits the requests use.
+    /// Tenant of the requests. All tenants share the registry's limits fairly.
     pub(crate) tenant: Tenant,
     /// Name of the repository in messages: host and repository.
     pub(crate) place: Arc<str>,

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::registry::http::retry::Operation;
 
-/// True if the last HEAD of a blob at a registry failed. After a failure, the client sends the next HEAD only once,
-/// even if the HEAD fails. So a registry without support for HEAD gets only one additional request for each blob.
+/// True if the last HEAD of a blob at a registry failed. After a failure, the client sends the HEAD of the next blob
+/// without retries. So a registry without support for HEAD gets only one additional request for each blob.
 #[derive(Debug, Default)]
 pub(crate) struct BlobHeads(AtomicBool);
 
@@ -15,7 +15,7 @@ impl BlobHeads {
         if self.0.load(Ordering::Relaxed) { Operation::FindBlobOnce } else { Operation::FindBlob }
     }
 
-    /// Records if a HEAD failed. Returns true for the first failure of a series of failures.
+    /// Records whether a HEAD failed. Returns true if this HEAD failed and the HEAD before did not fail.
     pub(crate) fn record_outcome(&self, failed: bool) -> bool {
         !self.0.swap(failed, Ordering::Relaxed) && failed
     }

@@ -1,5 +1,5 @@
-//! Mounts that a registry refused to an identity, because the identity may not read the source repository. After
-//! [`REMEMBERED_FOR`], the client tries the mount again.
+//! Mounts that a registry refused to an identity, because the identity has no read access to the source repository.
+//! After ten minutes ([`REMEMBERED_FOR`]), the client tries the mount again.
 
 use std::collections::HashMap;
 use std::time::Duration;

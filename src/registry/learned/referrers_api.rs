@@ -1,5 +1,5 @@
 //! Support of a registry for the referrers API, and the locks of the lists of referrers. If the registry lacks the API,
-//! the client writes the list of a subject's referrers under a fallback tag.
+//! the client writes the list of a subject's referrers under a fallback tag (`sha256-<hex>`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -47,17 +47,17 @@ impl ReferrersSupport {
         }
     }
 
-    /// Records if the registry has the referrers API. After a call with [`ReferrersApi::Present`], later calls have no
-    /// effect.
+    /// Records whether the registry has the referrers API. After a call with [`ReferrersApi::Present`], later calls
+    /// have no effect.
     pub(crate) fn learn_api(&self, api: ReferrersApi) {
         if self.api() != ReferrersApi::Present {
             self.api.store(api as u8, Ordering::Relaxed);
         }
     }
 
-    /// If the client already knows if the registry has the referrers API, returns `None`. Otherwise the first caller
-    /// gets a guard and must send the first request to the API. Each later caller waits until the first caller drops
-    /// the guard, and then gets `None`.
+    /// If the client already knows whether the registry has the referrers API, returns `None`. Otherwise the first
+    /// caller gets a guard and must send the first request to the API. Each later caller waits until the first caller
+    /// drops the guard, and then gets `None`.
     pub(crate) async fn claim_first_request(&self) -> Option<tokio::sync::MutexGuard<'_, bool>> {
         if self.api() != ReferrersApi::Unknown {
             return None;

@@ -149,7 +149,7 @@ impl UploadStrategy {
         }
     }
 
-    /// Records that the response to a chunk may mean that the registry accepts no chunks. `first` is true for the first
+    /// Records a refusal of a chunk that can mean that the registry accepts no chunks. `first` is true for the first
     /// chunk of an upload. For a later chunk, the call has an effect only if the client uses chunks because uploads in
     /// one piece were interrupted. Returns true if the caller should send the blob in one piece.
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {

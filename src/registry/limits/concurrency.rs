@@ -11,8 +11,9 @@
 //! - Blob reads never take the last permit, so one write can always start. If the limit drops below the number of reads
 //!   in flight, one write can still start.
 //!
-//! An upload holds its slot until its source has delivered all bytes. One tenant may have at most seven uploads for
-//! each free slot, so a tenant with a slow source cannot occupy all slots.
+//! An upload holds its slot until its source has delivered all bytes. One tenant can have at most seven uploads for
+//! each slot that remains free, so a tenant with a slow source cannot occupy all slots. For example, one tenant can
+//! have 28 uploads if the limit is 32 requests in flight.
 //!
 //! A request that waits for a rate, or for the end of a pause, holds no permit. So writes that exceed their rate do not
 //! delay reads. Tenants take turns. Within one tenant and priority, requests get permits in the order of their arrival.
@@ -35,7 +36,7 @@ use super::snapshot::ConcurrencyLoad;
 use crate::fair_queue::{Resource, Tenant, Unavailable, WaitQueue};
 use crate::registry::LimitsInForce;
 
-/// Maximum number of uploads of a tenant for each free slot.
+/// Maximum number of uploads of a tenant for each slot that remains free.
 const MAX_UPLOAD_SHARE: usize = 7;
 
 /// Default number of requests in flight.
@@ -46,7 +47,7 @@ pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 pub(crate) enum RequestClass {
     /// Request whose response does not wait for another request.
     Common,
-    /// Read of a blob from its first byte. The transfer of the body waits for the writer.
+    /// Read of a blob from its first byte. The transfer of the body waits for the write to the target.
     BlobRead,
     /// Blob read that resumes in the middle of a write. The read needs no permit.
     BlobResumed,
@@ -68,7 +69,7 @@ enum PermitCount {
 
 impl RequestClass {
     /// Returns the priority of a request as an index into [`CLASSES`]. `class` is the request's class for rates. The
-    /// queue serves priorities below [`Resource::PREFERRED`] first.
+    /// queue serves the priorities 0 to 2 first ([`Resource::PREFERRED`]).
     fn priority(self, class: Class) -> usize {
         match (self, class) {
             (Self::Continued, _) => 0,

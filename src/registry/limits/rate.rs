@@ -1,5 +1,6 @@
-//! Limiter of one rate, built on governor. A caller that needs cells from several limiters can undo its earlier takes
-//! if a later limiter has too few cells.
+//! Limiter of one rate, built on governor. A cell is one unit of the rate, such as one request. If a caller needs cells
+//! from several limiters and one limiter has too few cells, the caller can return the cells that the other limiters
+//! granted.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl Limiter {
         self.burst
     }
 
-    /// Takes `cells` cells, or the burst if `cells` is larger. Returns the state before this call.
+    /// Takes `cells` cells. If `cells` exceeds the burst, takes only the burst. Returns the state before this call.
     ///
     /// # Errors
     /// If too few cells are available, returns the time at which enough cells will be available.

@@ -14,7 +14,7 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(crate) struct RateLimitLog(Mutex<Option<Instant>>);
 
 impl RateLimitLog {
-    /// Records a pause that begins now. Returns true if no pause was in force during the last [`QUIET`].
+    /// Records a pause that begins now. Returns true if no pause was in force during the last 60 seconds ([`QUIET`]).
     pub(crate) fn record(&self, pause: Duration) -> bool {
         let now = Instant::now();
         let mut latest = self.0.lock();

@@ -16,10 +16,11 @@ use crate::registry::Bandwidth;
 /// Size of a limiter cell, in bytes. With cells of one byte, high rates would have large rounding errors.
 const CELL: u64 = 1024;
 
-/// Maximum number of cells that a stream takes at once. With a low maximum, many streams share the bandwidth evenly.
+/// Maximum number of cells that a transfer takes at once. With a low maximum, many transfers share the bandwidth
+/// evenly.
 const SLICE: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
-/// Interval between checks of the clock for a change of window.
+/// Interval at which the throttle checks whether another window of the configuration applies now.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bandwidth limit that several transfers share: for example, the limit of all registries together.
@@ -54,7 +55,7 @@ impl Throttle {
         Self { queue: WaitQueue::new(|_| state), limited, passed: AtomicU64::new(0) }
     }
 
-    /// Changes the bandwidth, also for bytes that are already waiting.
+    /// Changes the bandwidth, also for transfers that already wait.
     pub fn set(&self, bandwidth: Option<Bandwidth>) {
         self.limited.store(bandwidth.is_some(), Ordering::Relaxed);
         self.queue.change(|state| {
@@ -87,7 +88,7 @@ impl Throttle {
         waited
     }
 
-    /// Returns the maximum number of cells that a stream can take at once.
+    /// Returns the maximum number of cells that a transfer can take at once.
     fn slice(&self) -> NonZeroU32 {
         self.queue.with_resource(|state| {
             state.follow_clock(Instant::now());

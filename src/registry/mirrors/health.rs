@@ -13,7 +13,7 @@ use super::Mirror;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, StoreError};
 
-/// Length of the first back-off of a failed mirror. Each later failure without a success in between doubles the length.
+/// Length of the first back-off of a failed mirror. Each further failure doubles the length, until the mirror succeeds.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// Longest back-off.
@@ -51,8 +51,8 @@ struct BackOff {
 }
 
 impl MirrorHealth {
-    /// Waits for `answer`, the response of the mirror to a request for its repository `place`. In the following cases,
-    /// returns `None`, and the caller tries the next mirror:
+    /// Waits for `answer`, the response of the mirror to a request. The request concerns the repository `place` at the
+    /// mirror. In the following cases, returns `None`, and the caller tries the next mirror:
     ///
     /// - A back-off of the mirror or the repository is in force.
     /// - The repository has returned wrong bytes for the digest.
@@ -87,8 +87,8 @@ impl MirrorHealth {
         is_backed_off(mirror) || is_backed_off(place) || state.wrong.contains(&(place.to_owned(), *digest))
     }
 
-    /// Records that a mirror served a complete object. After this success, the next back-off of the mirror has the
-    /// length [`FIRST_BACK_OFF`].
+    /// Records that a mirror served a complete object. After this success, the next back-off of the mirror lasts 30
+    /// seconds ([`FIRST_BACK_OFF`]).
     pub(super) fn record_success(&self, mirror: &Mirror, place: &str) {
         let mirror = mirror.to_string();
         self.lock().back_offs.retain(|name, _| *name != mirror && name != place);
@@ -133,7 +133,8 @@ impl MirrorHealth {
 }
 
 impl MirrorHealthState {
-    /// Starts a back-off and returns its length. If a back-off of `name` is already in force, returns `None`.
+    /// Starts a back-off of at least `least`, and returns its length. If a back-off of `name` is already in force,
+    /// returns `None`.
     fn start_back_off(&mut self, name: &str, least: Duration) -> Option<Duration> {
         let (now, before) = (Instant::now(), self.back_offs.get(name).copied());
         if before.is_some_and(|before| before.until > now) {

@@ -141,7 +141,8 @@ struct Reading {
     blob: Descriptor,
     /// Offset of the next byte to read.
     offset: u64,
-    /// Hash of the bytes so far, if the blob is read from its start. The hash shows if a mirror sent wrong bytes.
+    /// Hash of the bytes so far. If the read began in the middle of the blob, `None`. The hash shows whether a mirror
+    /// sent wrong bytes.
     digester: Option<Digester>,
     /// Indexes of the mirrors that returned some of the bytes, the latest last.
     used: Vec<usize>,

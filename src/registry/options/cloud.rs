@@ -31,7 +31,7 @@ pub enum AzureIdentity {
     Workload {
         /// Client id of the application.
         client_id: String,
-        /// Id of its tenant.
+        /// Id of the tenant of the application.
         tenant_id: String,
         /// The federated token of the cluster.
         token: Secret,
@@ -40,7 +40,7 @@ pub enum AzureIdentity {
     Application {
         /// Client id of the application.
         client_id: String,
-        /// Id of its tenant.
+        /// Id of the tenant of the application.
         tenant_id: String,
         /// Secret of the application; never shown.
         client_secret: Secret,
@@ -49,11 +49,11 @@ pub enum AzureIdentity {
     Certified {
         /// Client id of the application.
         client_id: String,
-        /// Id of its tenant.
+        /// Id of the tenant of the application.
         tenant_id: String,
         /// File with the certificate, in PEM form; read at each use.
         certificate: PathBuf,
-        /// File with the application's private RSA key, in PEM form; may be the same file as `certificate`.
+        /// File with the application's private RSA key, in PEM form. The key can be in the file `certificate`.
         key: PathBuf,
     },
 }
@@ -61,7 +61,7 @@ pub enum AzureIdentity {
 /// An identity of Amazon, and the addresses of the services that provide passwords for its registry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aws {
-    /// Region of the registry. If `None`, the region in the host name, or else in the environment, applies.
+    /// Region of the registry. If `None`, the client takes the region from the host name, or else from the environment.
     pub region: Option<String>,
     /// Profile in the profile files. If `None`, the client tries all sources of credentials in turn.
     pub profile: Option<String>,

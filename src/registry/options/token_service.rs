@@ -1,5 +1,5 @@
-//! Token service that an operator configures for a registry (`token_service`). The service may be at a local address,
-//! and gets the credentials even if the registry uses plain HTTP.
+//! Token service that an operator configures for a registry (`token_service`). The service can be at a local address.
+//! The client sends the credentials to this service even if the registry uses plain HTTP.
 
 use std::fmt;
 use std::str::FromStr;

@@ -35,7 +35,7 @@ pub struct Transport {
     pub token_service: Option<TokenService>,
     /// Time limits.
     pub timeouts: Timeouts,
-    /// Mirrors, in the order of use. Content with a known digest is read from the mirrors first.
+    /// Mirrors, in the order of use. The client reads content with a known digest from the mirrors first.
     pub mirrors: Vec<Mirror>,
 }
 

@@ -34,15 +34,15 @@ const MAX_FRUITLESS_CHUNKS: u32 = 3;
 struct ChunkOutcome {
     /// Number of bytes that the session has stored.
     stored: u64,
-    /// Error of the chunk, if it failed.
+    /// Error of the chunk. `None` if the chunk succeeded.
     error: Option<StoreError>,
 }
 
-/// Error of a chunk after which the upload cannot continue.
+/// Error of a chunk. After this error, the upload in this session cannot continue.
 enum SendError {
     /// The registry refuses the chunk or its offset. The registry may accept the blob in one piece.
     Refused(StoreError),
-    /// The upload failed for a different reason.
+    /// The upload failed, and the registry refused neither the chunk nor its offset.
     Failed(StoreError),
 }
 

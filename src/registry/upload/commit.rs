@@ -1,5 +1,5 @@
-//! Commit of an upload by the final PUT (distribution-spec, "Pushing blobs"). The status of the response shows if the
-//! registry has committed the blob. If a header of a success contradicts the status, the client looks up the blob.
+//! Commit of an upload by the final PUT (distribution-spec, "Pushing blobs"). The status of the response shows whether
+//! the registry has committed the blob. If a header of a success contradicts the status, the client looks up the blob.
 
 use bytes::Bytes;
 use http::Method;

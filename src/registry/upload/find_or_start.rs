@@ -39,8 +39,9 @@ impl Repository {
         Ok(BlobLookup::Found)
     }
 
-    /// Tests if a mount request finds a blob whose repository is both source and target of the mount. The repository
-    /// must have the blob. If the request fails, the recorded result is negative. The client does not repeat the test.
+    /// Tests own mounts: requests a mount of the blob from this repository into the same repository. The repository
+    /// must have the blob. If the request fails, records that own mounts do not work. The client does not repeat the
+    /// test.
     async fn test_own_mount(&self, blob: &Descriptor) {
         let works = match self.mount(blob, &self.name).await {
             Some(UploadStart::Mounted) => true,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Maximum age of a report on which the client refuses a read. Before the client refuses a read on an older report, the
-/// client queries the registry. The maximum age is at most a twelfth of the window.
+/// Maximum age of a report that permits the client to refuse a read. If the report is older, the client queries the
+/// registry before the client refuses a read. If the window is short, the maximum age is a twelfth of the window.
 const MAX_REPORT_AGE: Duration = Duration::from_secs(60);
 
-/// Assumed length of a window that was not reported.
+/// Length of the window that the client assumes if the registry reports no length.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 3600);
 
 /// Report of a quota in the headers of one response.
@@ -47,7 +47,7 @@ pub(crate) enum Verdict {
     Later,
     /// Not allowed in this window.
     Spent,
-    /// Not allowed in any window: the group has more reads than the quota of a whole window.
+    /// Not allowed in any window: the caller requested more reads at once than a whole window allows.
     Never,
 }
 
@@ -67,19 +67,20 @@ pub(crate) struct Budget {
     tried: Option<DateTime<Utc>>,
     /// Number of requests sent so far.
     sent: u64,
-    /// Value of `sent` at the last update of `known`. A response to one of these requests may be older than `known`.
+    /// Value of `sent` at the last update of `known`. The response to a request up to this number can be older than
+    /// `known`.
     sent_at_update: u64,
     /// Group of reads that has precedence.
     wanted: Option<Wanted>,
-    /// Number of reads without a response, which the registry may have counted. If a report certainly includes these
-    /// reads, the number is reset to 0.
+    /// Number of reads without a response, which the registry may have counted. After a report that certainly includes
+    /// these reads, the number is 0.
     lost: u64,
 }
 
-/// Group of reads that a caller requested, but for which too few reads remain. The group has precedence: before the
-/// quota has enough reads for this group, no smaller group is allowed. If callers no longer request the group, the
-/// precedence ends. The precedence applies only in every second window. Otherwise a group that never gets enough reads
-/// would block all smaller groups.
+/// Group of reads that a caller requested at once, such as the manifests of one index, while too few reads remained.
+/// The group has precedence: until enough reads remain for the group, the client allows no smaller group. If no caller
+/// requests the group any more, the precedence ends. The precedence applies only in every second window. Otherwise a
+/// group that never gets enough reads would block all smaller groups.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     reads: u64,
@@ -166,10 +167,10 @@ impl Budget {
     /// Returns true if the caller should query the registry before a read. These are the cases:
     ///
     /// * The state of the quota is unknown.
-    /// * Only the journal provides the state.
-    /// * The latest report allows no read, and is older than [`MAX_REPORT_AGE`].
+    /// * The state comes only from the journal.
+    /// * The latest report allows no read, and is older than 60 seconds ([`MAX_REPORT_AGE`]).
     ///
-    /// If a caller has queried the registry within [`MAX_REPORT_AGE`], returns false.
+    /// If a caller has queried the registry within the last 60 seconds, returns false.
     pub(crate) fn needs_query(&self, now: DateTime<Utc>) -> bool {
         let is_fresh = |at: Option<DateTime<Utc>>, window: Duration| {
             at.is_some_and(|at| is_within(MAX_REPORT_AGE.min(window / 12), at, now))
@@ -278,8 +279,8 @@ impl Budget {
         self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
-    /// Applies a report. The report may raise the number of remaining reads only if the client sent the request after
-    /// the last update of `known`. Otherwise `known` may include a read that the report does not include.
+    /// Applies a report. If the client sent the request before the last update of `known`, the report cannot raise the
+    /// number of remaining reads: the registry possibly wrote the report before a read that `known` already includes.
     fn apply_report(&mut self, number: u64, report: Report, now: DateTime<Utc>) {
         let remaining = match &self.known {
             QuotaKnowledge::Quota(quota) if number <= self.sent_at_update => {
@@ -313,8 +314,8 @@ impl Budget {
         }
     }
 
-    /// Decides if `left` remaining reads are enough for `reads` more reads. The registry may not have subtracted the
-    /// reads in flight from `left` yet.
+    /// Decides whether `left` remaining reads are enough for `reads` more reads. `left` possibly still includes the
+    /// reads in flight.
     fn allows(&self, reads: u64, left: u64) -> Verdict {
         if left >= reads + self.reserved + self.in_flight {
             Verdict::Taken
@@ -326,8 +327,8 @@ impl Budget {
     }
 }
 
-/// Returns true if `then` is less than `span` before `now`. If `then` is in the future because the clock was set back,
-/// returns false.
+/// Returns true if the time from `then` to `now` is shorter than `span`. If `then` is in the future because the clock
+/// was set back, returns false.
 fn is_within(span: Duration, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
     (TimeDelta::zero()..span).contains(&(now - then))

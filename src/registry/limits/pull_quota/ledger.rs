@@ -15,7 +15,7 @@ pub(super) struct QuotaLedger {
     reserved: HashMap<Digest, ReservedReads>,
 }
 
-/// Reserved reads of one manifest. Several reservations may include the manifest. `reads` is at most `reservations`.
+/// Reserved reads of one manifest. Several reservations can include the manifest. `reads` is at most `reservations`.
 #[derive(Debug, Default)]
 struct ReservedReads {
     reservations: u64,

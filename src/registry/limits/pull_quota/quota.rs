@@ -45,7 +45,7 @@ pub(crate) struct QuotaError {
 #[derive(Debug)]
 pub(crate) struct Quota {
     pub(super) inner: Arc<SharedQuota>,
-    /// Lock that the request for the remaining reads holds, so only one such request is in flight.
+    /// Lock for the request that queries the remaining reads. Only one task at a time sends this request.
     pub(super) probe_lock: tokio::sync::Mutex<()>,
 }
 
@@ -94,7 +94,7 @@ impl Quota {
         state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
-    /// Waits until the client knows if the registry counts reads. Cancel safe.
+    /// Waits until the client knows whether the registry counts reads. Cancel safe.
     pub(crate) async fn wait_until_known(&self) {
         loop {
             let ended = self.inner.ended.notified();
@@ -105,8 +105,8 @@ impl Quota {
         }
     }
 
-    /// Returns the latest report of the quota. `None` if the registry has sent no report. The caller passes the
-    /// `identity` for the result.
+    /// Returns the latest report of the quota. `None` if the registry has sent no report. The result has the `identity`
+    /// that the caller passes.
     pub(crate) fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (report, at) = state.budget.latest_report(Utc::now())?;
@@ -196,8 +196,8 @@ impl SharedQuota {
     }
 }
 
-/// Returns the duration after which a new attempt makes sense: a twelfth of the window, at least one second. A sliding
-/// window may free reads before its end.
+/// Returns the wait before a new attempt: a twelfth of the window, at least one second. The wait is shorter than the
+/// window, because a sliding window frees some reads before its end.
 fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
 }
