@@ -1,5 +1,5 @@
 //! Control socket, over which a person on the same machine sends commands to the running daemon. Only the permissions
-//! of the socket's file decide which users may send commands.
+//! of the socket's file decide which users can send commands.
 //!
 //! The protocol is HTTP/1.1, with one route for each action on an entry, and one route for the list of the entries.
 //! `docs/reference/control.md` documents the protocol. This module parses requests and encodes replies. The caller of

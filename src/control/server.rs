@@ -19,15 +19,16 @@ use super::routes::{self, Caller, EntryNames, Handler, RequestError, Response};
 use super::socket::Socket;
 use crate::listen::{self, Bounds, Slot};
 
-/// Maximum number of entries in one command of the command line. A command that waits for runs has an open connection
-/// for each entry.
+/// Maximum number of entries in one command that waits for the end of the runs. The command has an open connection for
+/// each entry.
 pub const ENTRIES_AT_MOST: usize = 256;
 /// Limits on connections: slots for the largest command and for 64 other clients. If all slots are in use, the server
 /// refuses new clients. The server does not disconnect a connected client, because the client can still wait for the
 /// end of a run.
 const BOUNDS: Bounds =
     Bounds { waiting: 64, answered: Some(ENTRIES_AT_MOST + 64), checked: 0, grace: Duration::from_millis(25) };
-/// Time limit for a client to send the head of its request, to send the body, and to read each part of the response.
+/// Time limit for each step of a client: to send the head of a request, to send the body, and to read a part of the
+/// response.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves requests until `shutdown`, then ends within a second. `handle` executes a request, and `entry_names` returns

@@ -1,4 +1,4 @@
-//! File of the control socket. Only the owner and the group of the file may use the socket. If the path has a file that
+//! File of the control socket. Only the owner and the group of the file can use the socket. If the path has a file that
 //! is not a socket, the daemon does not replace the file. At shutdown, the daemon removes the socket.
 
 use std::fs::{self, DirBuilder, File, TryLockError};

@@ -65,7 +65,6 @@ async fn replies(path: &Path, request: &Request) -> Vec<Reply> {
 /// Sends bytes, and returns all bytes that the server sends before the end of the connection.
 async fn response_to(path: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(path).await.unwrap();
-    // The server may close the connection during the write.
     let _ = stream.write_all(bytes).await;
     let mut response = Vec::new();
     let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut response)).await.unwrap();
