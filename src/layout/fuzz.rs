@@ -2,8 +2,7 @@
 
 use super::index::Index;
 
-/// Parses an `index.json`, renders it, and asserts that the rendered text parses to the same number of entries and
-/// names.
+/// Parses and renders an `index.json`. Asserts that the rendered text has the same number of entries and names.
 pub(crate) fn layout_index(data: &[u8]) {
     let Ok(index) = Index::parse(data.to_vec()) else { return };
     let entries = index.entries().len();

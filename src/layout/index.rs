@@ -1,6 +1,6 @@
 //! Parser and editor of the text of `index.json`, without file access.
 //!
-//! Other tools may store unknown data in the document. So transship changes the bytes of an entry only if the name of
+//! Other tools can store unknown data in the document. So transship changes the bytes of an entry only if the name of
 //! the entry changes. All other bytes of the document remain unchanged.
 //!
 //! The file is untrusted, so its parsed form must not use much more memory than the file. The parser copies only a few
@@ -142,7 +142,7 @@ impl Index {
         names.into_iter().map(|(name, entries)| (name, self.resolve_entries(entries.into_iter()))).collect()
     }
 
-    /// Resolves the entries of one name. Several images may have the same name: Docker writes `a:latest` and `b:latest`
+    /// Resolves the entries of one name. Several images can have the same name: Docker writes `a:latest` and `b:latest`
     /// under the name `latest`.
     fn resolve_entries<'i>(&'i self, entries: impl Iterator<Item = &'i Entry> + Clone) -> Named<'i> {
         let mut targets = entries.clone().filter_map(|entry| entry.target.as_ref());

@@ -14,7 +14,7 @@ use crate::store::Referrers;
 /// Maximum number of cached manifests. If the cache is full, the next manifest clears the cache.
 const MAX_FACTS: usize = 1 << 16;
 
-/// Cache of values from manifests. The cache cannot become stale, because its keys are digests.
+/// Cache of the descriptors and subjects of manifests. The cache cannot become stale, because its keys are digests.
 #[derive(Debug, Default)]
 pub(super) struct Facts(Mutex<HashMap<Digest, Fact>>);
 

@@ -2,7 +2,7 @@
 //!
 //! - images without a name, which skopeo, buildx and kaniko write;
 //! - images whose name is a full reference;
-//! - entries that cannot be parsed.
+//! - entries that the parser cannot read.
 
 use std::collections::HashSet;
 

@@ -12,13 +12,13 @@ pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Maximum size of an entry that the parser reads, in bytes.
 const MAX_ENTRY: usize = 1 << 20;
 
-/// One descriptor of the list, with the values that could be parsed.
+/// One descriptor of the list, with the values that the parser could read.
 #[derive(Debug, Clone)]
 pub(in crate::layout) struct Entry {
     raw: EntryText,
     /// Value of the name annotation. The value can be an invalid tag.
     pub(in crate::layout) name: Option<Box<str>>,
-    /// Content that the entry points at; `None` if the entry cannot be parsed.
+    /// Content that the entry points at; `None` if the parser cannot read the entry.
     pub(in crate::layout) target: Option<Pointer>,
 }
 
@@ -152,7 +152,7 @@ impl Entry {
         } else if let Some(value_of_key) = body.get("artifactType") {
             value["artifactType"] = value_of_key.clone();
         }
-        // The manifest's own annotations may contain a name. This name must not become the name of the entry.
+        // If the manifest's own annotations contain a name, this name must not become the name of the entry.
         if let Some(annotations) = value.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(REF_NAME);
         }

@@ -8,7 +8,7 @@ use super::*;
 
 const LINK: &str = "is a symbolic link, which transship does not follow within a layout: replace it with its target";
 
-/// Returns the error of each call that reads or writes a layout. No call may block.
+/// Returns the error of each call that reads or writes a layout. Each call must return without blocking.
 async fn refusals(path: &Path) -> Vec<(&'static str, String)> {
     let layout = Layout::open(path);
     let content = blob(b"new");
