@@ -191,7 +191,8 @@ async fn run_with_grace(
     grace_ended: Arc<Notify>,
 ) {
     let mut work = pin!(work);
-    // The runtime polls sockets before timers, so data that arrived in time has been read.
+    // The runtime polls sockets before timers. So `work` has already read all data that arrived during the grace
+    // period.
     tokio::select! {
         biased;
         () = &mut work => return,

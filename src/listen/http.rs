@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::connections::{Bounds, Slot, serve};
 use super::listener::{Connection, Listener};
 
-/// Limits on connections with requests. An answer may be large, and stays in memory until the client has read the
-/// answer. So at most 16 answers are allowed at a time. A new client has at least 25 ms to send its request.
+/// Limits on connections with requests. A large answer stays in memory until the client has read the answer. So the
+/// server sends at most 16 answers at a time. A new client has at least 25 ms to send its request.
 const BOUNDS: Bounds = Bounds { waiting: 256, answered: Some(16), checked: 64, grace: Duration::from_millis(25) };
 /// Limits on connections with push events. Many senders do not repeat an event, so the server should not close a
 /// sender's connection early. If no slot is free, a new connection closes the oldest connection only when the oldest

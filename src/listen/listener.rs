@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::connections::Accept;
 
-/// Maximum number of connections that wait to be accepted. The system may have a lower limit (`net.core.somaxconn`). If
-/// the queue is full, the system drops the first packet of a new connection, and the client repeats this packet only
-/// after a second.
+/// Maximum number of connections that wait to be accepted. The system can have a lower limit (`net.core.somaxconn`). If
+/// the queue is full, the system drops the first packet of a new connection. The client repeats this packet only after
+/// a second.
 const BACKLOG: u32 = 4096;
 
 /// Bound listener.

@@ -195,7 +195,7 @@ async fn shutdown_ends_server_despite_idle_client() {
 /// Sends `request`, and returns all bytes that the server sends before the end of the connection.
 async fn exchange(server: &Running, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    // The server may close the connection during the write.
+    // The write fails if the server closes the connection early.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
