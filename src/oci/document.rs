@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for Descriptors {
     }
 }
 
-/// Value that may have any JSON type. A value of an unexpected type reads as absent.
+/// Value that can have any JSON type. A value of an unexpected type reads as absent.
 struct Loose<T>(T);
 
 /// JSON types that a [`Loose`] value accepts.

@@ -57,7 +57,7 @@ pub enum Children {
     Blobs {
         /// The configuration. An artifact manifest has no configuration.
         config: Option<Descriptor>,
-        /// The layers, or the blobs of an artifact manifest, in order. A digest may occur twice.
+        /// The layers, or the blobs of an artifact manifest, in order. A digest can occur twice.
         layers: Vec<Descriptor>,
     },
     /// The children of an index or manifest list: manifests and nested indexes. Some tools also list blobs, for example
@@ -252,7 +252,8 @@ impl ManifestView {
         }
     }
 
-    /// Returns all children of an index except known blobs. A child of an unknown type may be a manifest or a blob.
+    /// Returns the children of an index whose media type is a manifest type or unknown. A child of an unknown type can
+    /// be a manifest or a blob.
     #[must_use]
     pub fn manifests(&self) -> Vec<&Descriptor> {
         match &self.children {

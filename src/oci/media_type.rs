@@ -7,7 +7,7 @@ use oci_client::manifest as known;
 
 /// Media type that a registry or a descriptor states, without parameters.
 ///
-/// Any text is valid, because an artifact may have any type.
+/// Any text is valid, because an artifact can have any type.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaType(Arc<str>);
 
@@ -18,7 +18,7 @@ pub enum ContentKind {
     Manifest,
     /// A layer, a configuration or another blob.
     Blob,
-    /// An unknown type: the content may be a manifest or a blob.
+    /// An unknown type: the content can be a manifest or a blob.
     Unknown,
 }
 

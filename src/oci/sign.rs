@@ -27,7 +27,7 @@ pub fn has_form_of_referrers_tag(tag: &Tag) -> bool {
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
-/// Returns true if the tag is long enough to contain the hex digits of a digest, like fallback tags and cosign's tags.
+/// Returns true if the tag is long enough to contain the hex digits of a digest. An example is `sha256-<64 hex>.sig`.
 /// This check is a cheap filter for long lists of tags.
 #[must_use]
 pub fn may_name_a_digest(tag: &Tag) -> bool {
@@ -37,9 +37,9 @@ pub fn may_name_a_digest(tag: &Tag) -> bool {
 /// Tag that was parsed as a fallback tag or as one of cosign's tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureTag {
-    /// The specification's fallback list of the referrers of this subject.
+    /// `sha256-<64 hex>`: the specification's fallback tag for the referrers of this subject.
     Referrers(Digest),
-    /// One of cosign's tags for this subject.
+    /// `sha256-<64 hex>.sig`, `.att` or `.sbom`: a tag of cosign for this subject.
     Cosign(Digest),
 }
 
