@@ -1,8 +1,8 @@
 //! Storage traits: the interface between the code that copies content and the endpoints that store the content.
 //!
 //! [`Source`] is a readable repository, and [`Target`] is a readable and writable repository. The modules `registry`
-//! and `layout` implement these traits, and the module `copy` uses them. A method that only some endpoints support has
-//! a default implementation.
+//! and `layout` implement these traits. The module `copy` calls the methods of these traits. A method that only some
+//! endpoints support has a default implementation.
 
 use std::any::Any;
 use std::fmt;
@@ -61,7 +61,7 @@ impl fmt::Debug for Scope {
 pub enum TagEntry {
     /// A tag, with its digest if the listing includes the digest.
     Tag(Tag, Option<Digest>),
-    /// A tag that the registry reports as locked, with its digest if the listing includes the digest. No client may
+    /// A tag that the registry reports as locked, with its digest if the listing includes the digest. No client can
     /// write a locked tag.
     Locked(Tag, Option<Digest>),
     /// A name that is not a valid tag. No client can request such a name, so the run reports and skips the name.
@@ -75,7 +75,7 @@ pub enum TagEntry {
 pub enum Listed {
     /// The list proves that the item does not exist, so no request for the item is needed.
     Absent,
-    /// The item may exist: there is no list, the list may be incomplete, or the list has the item.
+    /// The item possibly exists: there is no list, the list is possibly incomplete, or the list has the item.
     #[default]
     Possible,
 }
@@ -89,9 +89,9 @@ pub struct Referrers {
     /// The referrers, in the order of the list. The list is a hint: only the manifest of a referrer proves that the
     /// referrer names the subject.
     pub manifests: Vec<Descriptor>,
-    /// The manifest under the fallback tag, if the list was read from that tag.
+    /// The manifest under the fallback tag. `None` if the source did not read the list from the fallback tag.
     pub fallback: Option<Manifest>,
-    /// The reason why the list may be incomplete. `None` if the list is complete.
+    /// The reason why the list is possibly incomplete. `None` if the list is complete.
     pub doubt: Option<String>,
 }
 
@@ -122,8 +122,8 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// digest without the body of the manifest, does not read the body.
     async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError>;
 
-    /// Reads a manifest. If its bytes do not match the requested digest, or the digest that the endpoint states for the
-    /// tag, the result is [`ErrorKind::Corrupt`].
+    /// Reads a manifest. If the bytes do not match the requested digest, the result is [`ErrorKind::Corrupt`]. For a
+    /// tag, the bytes must match the digest that the endpoint states.
     async fn manifest(&self, reference: &ManifestRef) -> Result<Manifest, StoreError>;
 
     /// Reads a blob's bytes from `offset`, which is at most the blob's size. The bytes are not verified.
@@ -147,14 +147,14 @@ pub trait Source: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Returns true if a read of a manifest counts against a quota, and a lookup of its digest does not count (Docker
-    /// Hub). Then the caller always calls [`Source::resolve`] before [`Source::manifest`].
+    /// Returns true if a quota counts the reads of manifests, but not the lookups of digests (Docker Hub). Then the
+    /// caller always calls [`Source::resolve`] before [`Source::manifest`].
     fn counts_manifest_reads(&self) -> bool {
         false
     }
 
     /// Returns true if the source reads content by digest from mirrors. Then the caller reads a tag's manifest only by
-    /// its digest. If a mirror returned wrong bytes, a second read may succeed, because the source then skips this
+    /// its digest. If a mirror returned wrong bytes, a second read can succeed, because the source then skips this
     /// mirror.
     fn is_mirrored(&self) -> bool {
         false
@@ -255,8 +255,8 @@ pub trait Target: Source {
         self.begin_upload(blob, None).await
     }
 
-    /// Resumes an upload of this blob that an earlier process did not finish. `None` if the endpoint no longer has the
-    /// session, or if the stored part of the blob does not match the saved progress.
+    /// Resumes an upload of this blob that an earlier process did not finish. Returns `None` if the endpoint no longer
+    /// has the session. Also returns `None` if the stored part of the blob does not match the saved progress.
     async fn resume_upload(
         &self,
         _blob: &Descriptor,
@@ -272,7 +272,7 @@ pub trait Target: Source {
     }
 
     /// Writes a manifest under its digest, and also under `tag` if `tag` is given. The repository must already have all
-    /// content that the manifest lists. Otherwise the endpoint may return [`ErrorKind::MissingContent`].
+    /// content that the manifest lists. Otherwise the endpoint can return [`ErrorKind::MissingContent`].
     ///
     /// For a manifest with a subject, the result shows whether the endpoint lists the manifest as a referrer
     /// automatically. If the endpoint does not list the manifest, the caller calls [`Target::link_referrers`].
@@ -290,8 +290,8 @@ pub trait Target: Source {
     /// - If a list exists, the implementation adds the referrers to this list under a lock.
     /// - If no list exists, the implementation writes `referrers.fallback` verbatim.
     ///
-    /// The implementation requests the existing list even if a tag listing lacks the fallback tag, because the tag
-    /// listing may be incomplete.
+    /// The implementation requests the existing list even if a tag listing lacks the fallback tag, because a tag
+    /// listing can be incomplete.
     async fn link_referrers(&self, _subject: &Digest, _referrers: &Referrers) -> Result<(), StoreError> {
         Ok(())
     }

@@ -29,7 +29,7 @@ pub struct UploadSession {
 }
 
 impl fmt::Debug for UploadSession {
-    /// Omits the address of the session, which may contain private data.
+    /// Omits the address of the session, because the address can contain private data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UploadSession({} bytes)", self.confirmed.stored)
     }
