@@ -32,7 +32,7 @@
 //! | [`registry::Registry`], [`registry::Repository`] | client of a registry, and client of a repository |
 //! | [`layout::Layout`] | OCI image layout in a folder |
 //! | [`store::Source`], [`store::Target`] | traits of a repository to read from, and to write to |
-//! | [`copy::Copier`], [`copy::Batch`] | copy engine, and the copies from one source to its targets |
+//! | [`copy::Copier`], [`copy::Batch`] | copy engine, and one source with its targets during one run |
 //! | [`config::Config`], [`config::Entry`] | configuration, and one of its entries |
 //! | [`sync::Engine`], [`sync::RunRequest`] | services that runs share, and the request for one run |
 //! | [`journal::Journal`] | database of runs and evidence |

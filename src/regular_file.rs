@@ -4,7 +4,7 @@
 //! refuse these files:
 //!
 //! - a pipe, which would block its reader;
-//! - a device, which may have no end;
+//! - a device, which can have no end;
 //! - a file of more than the maximum size.
 
 use std::fs::{File, Metadata, OpenOptions};
