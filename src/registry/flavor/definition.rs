@@ -38,7 +38,7 @@ pub struct Flavor {
     pub(crate) tag_list_has_digests: bool,
     /// True if the registry also has Azure's tag list, which includes digests.
     pub(crate) has_azure_tag_list: bool,
-    /// False if the registry is known to have no catalog of repositories.
+    /// False if the registry has no catalog of repositories.
     pub(crate) has_catalog: bool,
     /// Length of the window in which the registry counts pulls. If the headers of the registry state a length, that
     /// length applies instead. `None` means that the client does not know a pull limit of the registry.
@@ -57,9 +57,9 @@ pub(crate) enum HostPattern {
     Host(&'static str),
     /// This name, on any port.
     Name(&'static str),
-    /// All names below this domain.
+    /// All names below this domain: for example, `prod.azurecr.io` is below `azurecr.io`.
     Below(&'static str),
-    /// All names that contain `part` and are below one of `domains`.
+    /// All names that contain `part` and are below one of `domains`: for example, `1.dkr.ecr.eu-west-1.amazonaws.com`.
     Part { part: &'static str, domains: &'static [&'static str] },
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct FlavorUploads {
     pub(crate) in_chunks: bool,
     /// Default length of a chunk, in bytes.
     pub(crate) chunk: usize,
-    /// Minimum length of a chunk, in bytes. The last chunk may be shorter.
+    /// Minimum length of a chunk, in bytes. The last chunk can be shorter.
     pub(crate) min_chunk: usize,
     /// True if registries of the flavour reliably store all chunks. If true, the client checks uploads in several
     /// chunks only until one check has succeeded. If false, the client checks every upload in several chunks.

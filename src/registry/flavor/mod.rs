@@ -1,9 +1,8 @@
 //! Differences between registries. Each flavour is one constant in its own file: hosts, uploads, listings, limits and
 //! hints. No other module compares the names of registries.
 //!
-//! To add a flavour, write a file with the constant, and list the constant in [`Flavor::ALL`]. If the limits of the
-//! registry are known, add a [`LimitProfile`] constant to the file, and list the [`LimitProfile`] constant in
-//! [`LimitProfile::ALL`].
+//! To add a flavour, write a file with the constant, and list the constant in [`Flavor::ALL`]. If you know the limits
+//! of the registry, also write a [`LimitProfile`] constant, and list this constant in [`LimitProfile::ALL`].
 
 mod acr;
 pub(super) mod definition;

@@ -49,12 +49,10 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Returns a rate of `count` requests a second.
     pub(crate) const fn per_second(count: u32) -> Self {
         Self { count, per: Duration::from_secs(1) }
     }
 
-    /// Returns a rate of `count` requests a minute.
     pub(crate) const fn per_minute(count: u32) -> Self {
         Self { count, per: Duration::from_secs(60) }
     }

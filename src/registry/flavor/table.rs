@@ -45,8 +45,8 @@ impl Flavor {
         Self::ALL.into_iter().find(has_pattern).unwrap_or(Self::GENERIC)
     }
 
-    /// Returns the configured flavour. If the operator configured no flavour, or if the host is the fixed host of a
-    /// single service, returns the flavour that the host's name implies.
+    /// Returns the flavour of a registry. If the host is the fixed host of a single service, such as `quay.io`, ignores
+    /// `configured`. If the operator configured no flavour, returns the flavour that the host's name implies.
     pub(crate) fn resolve(host: &RegistryHost, configured: Option<&'static Self>) -> &'static Self {
         let by_host = Self::from_host(host);
         configured.filter(|_| by_host.is_kind).unwrap_or(by_host)
