@@ -205,7 +205,6 @@ impl Registry {
         self.shared.flavor
     }
 
-    /// Returns the maximum length of a manifest, in bytes.
     pub(crate) fn max_manifest(&self) -> usize {
         self.shared.max_manifest
     }

@@ -54,7 +54,7 @@ struct LearnedUploads {
     not_joined: VecDeque<(Digest, bool)>,
     /// Length of a chunk, in bytes.
     chunk: usize,
-    /// Minimum length of a chunk that the registry accepts, in bytes. The last chunk may be shorter.
+    /// Minimum length of a chunk that the registry accepts, in bytes. The last chunk can be shorter.
     min_chunk: usize,
     whole_was_refused: bool,
     chunks_were_refused: bool,
@@ -150,8 +150,8 @@ impl UploadStrategy {
     }
 
     /// Records a refusal of a chunk that can mean that the registry accepts no chunks. `first` is true for the first
-    /// chunk of an upload. For a later chunk, the call has an effect only if the client uses chunks because uploads in
-    /// one piece were interrupted. Returns true if the caller should send the blob in one piece.
+    /// chunk of an upload. For a later chunk, the call has an effect only if the client switched to chunks after
+    /// interrupted uploads. Returns true if the caller should send the blob in one piece.
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
         let mut learned = self.lock();
         if !self.learns || learned.whole_was_refused || !(first || learned.is_a_guess) {

@@ -4,7 +4,7 @@
 //! A copy reads and writes at the same time, often within one registry. These rules prevent a deadlock of reads and
 //! writes:
 //!
-//! - A write acquires its permit only once its first bytes are available, so the holder of a write permit waits for no
+//! - A write acquires its permit only once its first bytes are available. So the holder of a write permit waits for no
 //!   read permit.
 //! - A read that resumes in the middle of a write waits for no permit.
 //! - A read releases its permit at its last byte.
@@ -12,7 +12,7 @@
 //!   in flight, one write can still start.
 //!
 //! An upload holds its slot until its source has delivered all bytes. One tenant can have at most seven uploads for
-//! each slot that remains free, so a tenant with a slow source cannot occupy all slots. For example, one tenant can
+//! each slot that remains free. So a tenant with a slow source cannot occupy all slots. For example, one tenant can
 //! have 28 uploads if the limit is 32 requests in flight.
 //!
 //! A request that waits for a rate, or for the end of a pause, holds no permit. So writes that exceed their rate do not
@@ -21,8 +21,8 @@
 //! The limit adapts to the registry:
 //!
 //! - If the registry asks the client to slow down, the limiter halves the limit.
-//! - After a number of successes that equals the limit, the limiter raises the limit by one, up to the configured
-//!   maximum.
+//! - When the number of successes since the last change equals the limit, the limiter raises the limit by one. The
+//!   configured maximum bounds the limit.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -51,10 +51,10 @@ pub(crate) enum RequestClass {
     BlobRead,
     /// Blob read that resumes in the middle of a write. The read needs no permit.
     BlobResumed,
-    /// Bytes or commit of an upload that has started. A started upload occupies memory and a read at its source. So
-    /// this request precedes requests that start an upload or a read.
+    /// Bytes or commit of an upload that has started. A started upload occupies memory, and the read from its source is
+    /// still in progress. So this request precedes requests that start an upload or a read.
     Continued,
-    /// Token request on behalf of a request that holds a permit; needs no permit itself.
+    /// Token request for a request that holds a permit. The token request needs no permit.
     Token,
 }
 
@@ -85,7 +85,7 @@ impl RequestClass {
     }
 }
 
-/// Request class and class for rates, by priority.
+/// Request class and rate class of each priority. The index in the list is the priority.
 const CLASSES: [(RequestClass, Class); 9] = [
     (RequestClass::Continued, Class::Write),
     (RequestClass::BlobResumed, Class::Read),
@@ -100,7 +100,8 @@ const CLASSES: [(RequestClass, Class); 9] = [
 
 type Queue = WaitQueue<ConcurrencyState, { CLASSES.len() }>;
 
-/// Permit of a request, held until the body is read. The default permit does not count against the limit.
+/// Permit of a request. The request holds the permit until the client has read the body. The default permit does not
+/// count against the limit.
 #[derive(Debug, Default)]
 pub(crate) struct Permit {
     number: u64,
@@ -168,9 +169,8 @@ impl ConcurrencyLimiter {
         }))
     }
 
-    /// Waits until a permit is free and all rates that count the request admit the request. Also returns the time for
-    /// which rates or a pause delayed the request. Cancel safe: if the caller stops waiting, the next waiter gets the
-    /// permit.
+    /// Waits until a permit is free, and no rate and no pause delays the request. Also returns the time for which rates
+    /// or a pause delayed the request. Cancel safe: if the caller stops waiting, the next waiter gets the permit.
     pub(crate) async fn enter(&self, tenant: Tenant, request: RequestClass, class: Class) -> (Permit, Duration) {
         let (permit, waited) = self.0.acquire(tenant, request.priority(class), NonZeroU32::MIN).await;
         // The queue exists during this call, so `acquire` always returns a permit.
@@ -283,7 +283,7 @@ impl ConcurrencyState {
         }
     }
 
-    /// Returns true if one more upload of this tenant would leave too few free slots. The first upload of a tenant may
+    /// Returns true if one more upload of this tenant would leave too few free slots. The first upload of a tenant can
     /// always start.
     fn has_full_share(&self, tenant: Tenant) -> bool {
         let Some(uploads) = self.uploads.get(&tenant) else { return false };
@@ -291,12 +291,12 @@ impl ConcurrencyState {
         *uploads >= MAX_UPLOAD_SHARE * free
     }
 
-    /// Returns true if one more request of this kind may be in flight.
+    /// Returns true if the limit permits one more request of this kind.
     fn admits(&self, count: PermitCount) -> bool {
         match count {
             PermitCount::Upload(_) | PermitCount::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
-            // If the limit is 1, one blob read and one other request may be in flight. Otherwise no copy within the
-            // registry could finish.
+            // If the limit is 1, one blob read and one other request can be in flight at the same time. Otherwise no
+            // copy within the registry could finish.
             PermitCount::Read if self.limit == 1 => self.reads == 0,
             PermitCount::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
         }

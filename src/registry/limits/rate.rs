@@ -1,6 +1,5 @@
-//! Limiter of one rate, built on governor. A cell is one unit of the rate, such as one request. If a caller needs cells
-//! from several limiters and one limiter has too few cells, the caller can return the cells that the other limiters
-//! granted.
+//! Limiter of one rate, built on governor. A cell is one unit of the rate, such as one request. A caller can need cells
+//! from several limiters. If one limiter has too few cells, the caller returns the cells of the other limiters.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Rate buckets of one registry, and the pause that the registry requested by `Retry-After`. The client may send a
-//! request if no pause is in force, and if all buckets that count the request have capacity.
+//! Rate buckets of one registry, and the pause that the registry requested by `Retry-After`. If no pause is in force,
+//! and all buckets that count the request have capacity, the client can send a request.
 
 use std::num::NonZeroU32;
 
@@ -85,7 +85,7 @@ impl Buckets {
     /// request.
     ///
     /// # Errors
-    /// Returns the time at which the caller may try the request again.
+    /// Returns the time at which the caller can try the request again.
     pub(crate) fn take(&self, class: Class, now: Instant) -> Result<(), Instant> {
         if let Some(until) = self.paused(now) {
             return Err(until);
@@ -125,19 +125,19 @@ mod tests {
         Buckets::new(&limits.in_force(&"a.example".parse().unwrap(), None))
     }
 
-    /// Returns the number of requests of this class that are admitted at once.
+    /// Returns the number of requests of this class that the buckets admit without a wait.
     fn at_once(buckets: &mut Buckets, class: Class) -> usize {
         (0..100).take_while(|_| buckets.take(class, Instant::now()).is_ok()).count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_request_class_has_its_own_bucket() {
-        // Each bucket admits a tenth of its hourly rate at once.
+        // Each bucket admits a tenth of its hourly rate without a wait.
         use Bucket::{Deletes, Reads, ReferrerLists, Uploads, Writes};
         let mut all = buckets(&[(Reads, 90), (Writes, 80), (Uploads, 30), (Deletes, 20), (ReferrerLists, 10)]);
         let admitted = [Class::Read, Class::ReferrerList, Class::Upload, Class::Write, Class::Delete, Class::Token]
             .map(|class| at_once(&mut all, class));
-        // The referrer list is refused, because the earlier reads have used up the bucket of reads.
+        // The bucket of reads refuses the referrer list, because the earlier reads have used up the bucket.
         assert_eq!(admitted, [9, 0, 3, 5, 2, 100]);
     }
 

@@ -1,5 +1,5 @@
-//! Log filter for pauses that a registry requested. A registry may answer many requests with 429, but the client logs
-//! only the first pause of a series.
+//! Log filter for pauses that a registry requested. If a registry answers many requests with 429, the client logs only
+//! the first pause of the series.
 
 use std::time::Duration;
 

@@ -129,7 +129,7 @@ impl Resource for BandwidthState {
     }
 }
 
-/// Returns a quota that allows at most the bytes of a tenth of a second at once.
+/// Returns a quota whose burst is the number of bytes of a tenth of a second.
 fn quota_from_bandwidth(bytes_per_second: u64) -> Quota {
     let cells = u32::try_from(bytes_per_second.div_ceil(CELL)).unwrap_or(u32::MAX);
     let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);

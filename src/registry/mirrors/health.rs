@@ -104,7 +104,7 @@ impl MirrorHealth {
                 );
                 self.lock().remember_wrong(place, *digest);
             }
-            // These errors concern only the repository. The mirror's other repositories may be accessible.
+            // These errors concern only the repository. Other repositories at the mirror are perhaps accessible.
             ErrorKind::Denied
             | ErrorKind::Refused
             | ErrorKind::Locked

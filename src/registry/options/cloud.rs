@@ -63,7 +63,8 @@ pub enum AzureIdentity {
 pub struct Aws {
     /// Region of the registry. If `None`, the client takes the region from the host name, or else from the environment.
     pub region: Option<String>,
-    /// Profile in the profile files. If `None`, the client tries all sources of credentials in turn.
+    /// Name of a profile in Amazon's profile files. If `None`, the client tries all sources of credentials, one after
+    /// another.
     pub profile: Option<String>,
     /// Address of the registry service's API. `None` is the region's API.
     pub endpoint: Option<Url>,

@@ -17,7 +17,8 @@ pub struct Mirror {
 /// Reason why a text is not a [`Mirror`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MirrorError {
-    /// A user name or a password precedes the host. The message does not repeat the text, which may contain a secret.
+    /// A user name or a password precedes the host. The message does not repeat the text, because the text can contain
+    /// a secret.
     #[error("a user name or password does not belong here: write it under `credentials` of the mirror's own host")]
     UserInfo,
     /// A scheme precedes the host.

@@ -13,7 +13,8 @@ pub struct TokenService {
     port: Option<u16>,
 }
 
-/// Error of a text that is not a [`TokenService`]. The message does not repeat the text, which may contain a password.
+/// Error of a text that is not a [`TokenService`]. The message does not repeat the text, because the text can contain a
+/// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a token service: expected HOST, HOST:PORT or https://HOST[:PORT]/PATH, without a user")]
 pub struct TokenServiceError;

@@ -111,7 +111,8 @@ pub enum Proxy {
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyAddress(Url);
 
-/// Error of a text that is not a [`Proxy`]. The message does not repeat the text, which may contain a password.
+/// Error of a text that is not a [`Proxy`]. The message does not repeat the text, because the text can contain a
+/// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a proxy: expected http://HOST:PORT, https://HOST:PORT, or none")]
 pub struct ProxyError;
@@ -206,7 +207,7 @@ pub enum PemError {
 }
 
 impl Tls {
-    /// Returns the files that these options were read from.
+    /// Returns the files from which the program read these options.
     pub fn files(&self) -> impl Iterator<Item = &Pem> {
         let client_files = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
         self.ca.iter().chain(client_files)
@@ -259,13 +260,13 @@ impl Pem {
         Ok(pem)
     }
 
-    /// Returns the path that the contents were read from.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file again. Does not check its contents.
+    /// Reads the file again, without a check of the contents.
     ///
     /// # Errors
     /// Returns [`PemError::Unreadable`] if the file cannot be read.

@@ -61,7 +61,7 @@ async fn blob_is_sent_for_any_failed_lookup_status() {
             _ => upload(request),
         })
         .await;
-        // The storage service gets no request: its URL may be valid for GET only.
+        // The client sends no HEAD to the storage service, because some storage URLs are valid only for GET.
         let expected = if status < 400 { "found" } else { "sent" };
         assert_eq!(find_or_send(&server, &content).await, expected, "{status}");
     }

@@ -1,4 +1,4 @@
-//! Tests of cloud services with a scripted server: the number of requests, and the files that are read again.
+//! Tests of cloud services with a scripted server: the number of requests, and the files that the client reads again.
 
 use std::path::Path;
 

@@ -91,7 +91,7 @@ async fn relay(to: String, after: u64) -> String {
             let limit = if has_broken { u64::MAX } else { after };
             let mut limited = from_client.take(limit);
             if !has_broken {
-                // Before the cut, one connection at a time is forwarded.
+                // Before the cut, the relay forwards one connection at a time.
                 has_broken = tokio::io::copy(&mut limited, &mut to_server).await.unwrap_or(0) == after;
                 back.abort();
                 continue;
@@ -114,7 +114,7 @@ async fn interrupted_chunk_leaves_upload_that_resumes_or_restarts() {
     let repository = registry.repository("in/chunks".parse().unwrap());
     let content = noise(500_000);
     // The registry drops a session if the number of stored bytes differs from the number in the session's `Location`.
-    // Before the registry notices the difference, the upload may resume.
+    // Before the registry notices the difference, the upload can resume.
     if let Err(error) = session(&repository, &content).await.unwrap().send(verified(&content)).await {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();

@@ -34,7 +34,7 @@ impl Received {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Returns `GET /v2/…`.
+    /// Returns the method and the path, such as `GET /v2/a/b/tags/list`.
     pub(super) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }

@@ -167,7 +167,7 @@ async fn requests_stay_within_the_configured_rate() {
     let reference = manifest_ref();
     let all = join_all((0..30).map(|_| repository.resolve(&reference))).await;
     assert!(all.iter().all(Result::is_ok));
-    // Two requests are admitted at once, then 19 requests per second.
+    // The client sends two requests without a wait, then 19 requests per second.
     assert!(began.elapsed() >= Duration::from_millis(28 * 1000 / 19 - 60), "{:?}", began.elapsed());
 }
 

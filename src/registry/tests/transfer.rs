@@ -110,7 +110,7 @@ async fn manifest_put_with_other_success_is_verified() {
     };
     assert_eq!(put(201, refusal(404, "MANIFEST_UNKNOWN")).await, (Ok(ReferrerLink::Listed), 0));
     assert_eq!(put(200, head_answer(manifest.digest())).await, (Ok(ReferrerLink::Listed), 1));
-    // If the identity may write but not read, the client trusts the success.
+    // If the identity can write but cannot read, the client trusts the success.
     assert_eq!(put(202, refusal(403, "DENIED")).await, (Ok(ReferrerLink::Listed), 1));
     for head in [refusal(404, "MANIFEST_UNKNOWN"), head_answer(Digest::of(b"other"))] {
         let (outcome, heads) = put(200, head).await;
@@ -336,7 +336,7 @@ async fn successful_chunk_counts_as_stored_despite_its_range() {
     // * only the range of the last chunk;
     // * one byte too many;
     // * a part of the chunk;
-    // * ranges that cannot be parsed, or that are too small.
+    // * invalid ranges, or ranges that are too small.
     let ranges =
         [None, Some("0-99999"), Some("LENGTH"), Some("OVER"), Some("0-120000"), Some("bytes=0-0"), Some("?"), Some("")];
     for (at, stated) in ranges.into_iter().enumerate() {

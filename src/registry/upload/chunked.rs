@@ -8,8 +8,8 @@
 //! - After each chunk, Amazon ECR states the end of the first chunk (aws/containers-roadmap#2831).
 //! - Other registries state only the range of the last chunk, or one byte too many.
 //!
-//! The client uses a `Range` only after a refused or interrupted chunk, and only if the session has never stated a
-//! wrong `Range`.
+//! The client uses a `Range` only after a refused or interrupted chunk. If the session has ever stated a wrong `Range`,
+//! the client uses no `Range` of the session.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
@@ -40,9 +40,9 @@ struct ChunkOutcome {
 
 /// Error of a chunk. After this error, the upload in this session cannot continue.
 enum SendError {
-    /// The registry refuses the chunk or its offset. The registry may accept the blob in one piece.
+    /// The registry refuses the chunk or its offset. The registry perhaps accepts the blob in one piece.
     Refused(StoreError),
-    /// The upload failed, and the registry refused neither the chunk nor its offset.
+    /// The upload failed for any other reason, such as a lost connection.
     Failed(StoreError),
 }
 
@@ -205,8 +205,8 @@ impl Session {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::Unavailable => {
                 if offset == 0 && fruitless > 0 {
-                    // After a second failure, the chunk may be too large: the registry may have sent a refusal, and
-                    // closed the connection before the client read the refusal.
+                    // After a second failure, the client assumes that the chunk is too large: the registry possibly
+                    // sent a refusal, and closed the connection before the client read the refusal.
                     if self.repository.registry.facts().upload_strategy.learn_chunk_is_too_large(length) {
                         context.budget.renew();
                     }
@@ -349,7 +349,7 @@ impl Position {
     }
 }
 
-/// Returns true if this refusal of a chunk may mean that the registry refuses all chunks.
+/// Returns true if this refusal of a chunk can mean that the registry refuses all chunks.
 fn refuses_all_chunks(answer: &Response) -> bool {
     match answer.status.as_u16() {
         400 | 405 | 416 | 501 => true,

@@ -9,9 +9,9 @@ use crate::store::{StoreError, Verified};
 /// Bytes of an upload that are not sent yet.
 pub(crate) struct Feed {
     pub(crate) bytes: Verified,
-    /// Part of the latest piece of the source that is in no chunk yet.
+    /// Rest of the latest piece from the source. No chunk contains this rest yet.
     piece: Bytes,
-    /// The complete latest piece of the source.
+    /// The latest piece from the source, complete.
     whole: Bytes,
 }
 
@@ -20,7 +20,8 @@ impl Feed {
         Self { bytes, piece: Bytes::new(), whole: Bytes::new() }
     }
 
-    /// Returns the hash of all bytes that [`Feed::fill`] has returned. `None` if the progress is not recorded.
+    /// Returns the hash of all bytes that [`Feed::fill`] has returned. `None` if the upload does not record its
+    /// progress.
     pub(crate) fn hashed(&self) -> Option<Digester> {
         let mut hashed = self.bytes.hashed_before_last()?.clone();
         hashed.update(&self.whole[..self.whole.len() - self.piece.len()]);

@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Returns the error of a refused body. If the body was too large for the registry or a proxy, the error has the
-    /// kind `Unavailable`, so the caller restarts the upload in chunks.
+    /// kind `Unavailable`. The caller then restarts the upload in chunks.
     fn refused_body_error(&self, context: &Context, answer: &Response, length: u64) -> StoreError {
         let refuses_length = match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,

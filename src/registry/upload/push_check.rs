@@ -5,14 +5,14 @@ use crate::registry::Repository;
 use crate::store::{StoreError, UploadStart};
 
 impl Repository {
-    /// Returns true if [`Self::check_push`] may create the repository. Some registries create a repository when a
-    /// client starts an upload or requests a push token.
+    /// Returns true if [`Self::check_push`] can create the repository as a side effect. Some registries create a
+    /// repository when a client starts an upload or requests a push token.
     #[must_use]
     pub fn may_be_created_by_checking(&self) -> bool {
         self.registry.flavor().creates_repositories_on_request
     }
 
-    /// Checks push access: opens an upload and cancels the upload before sending a byte. This check may create the
+    /// Checks push access: opens an upload and cancels the upload before sending a byte. This check can create the
     /// repository: see [`Self::may_be_created_by_checking`].
     ///
     /// # Errors

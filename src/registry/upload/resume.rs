@@ -83,13 +83,13 @@ impl Repository {
     /// * The URL is at this registry.
     /// * No part of the URL grants access on its own.
     ///
-    /// These query parameters are known to grant no access:
+    /// These query parameters grant no access:
     ///
     /// * `_state` (CNCF Distribution and registries that use its code) contains the repository, and the session's name,
     ///   length and start. An HMAC proves that the registry wrote the value.
     /// * `_nouploadcache` (Azure) is `true` or `false`.
     ///
-    /// Any other parameter may be a signature that grants access.
+    /// Any other parameter can be a signature that grants access.
     pub(crate) fn may_be_stored(&self, session: &Url) -> bool {
         let context = self.context(Step::BeginUpload, Digest::of(b""));
         let is_own = self.url(&context, "blobs/uploads/").is_ok_and(|own| own.origin() == session.origin());
@@ -115,7 +115,7 @@ fn find_position(
     if stored == ahead.stored && stored < size {
         return Some((ahead.clone(), None));
     }
-    // Before the first byte, some registries report `0-0`, as if one byte were stored.
+    // Before the first byte, some registries report `0-0`, which looks like one stored byte.
     let is_usable = stored > 1 && ahead.stored - confirmed.stored <= chunk;
     is_usable.then(|| (confirmed.clone(), Some(Surplus { stored, end: ahead.clone() })))
 }
@@ -155,12 +155,12 @@ mod tests {
             (40, None, 60, None),
             // The client always reads the last chunk again.
             (80, Some(100), 100, Some((80, Some(100)))),
-            // Before the first byte a session may report one byte.
+            // Before the first byte, some sessions report one byte.
             (0, Some(20), 0, None),
             (0, Some(20), 1, None),
             (0, Some(20), 2, Some((0, Some(2)))),
             (0, Some(20), 20, Some((20, None))),
-            // Chunks were larger when the session was recorded.
+            // The earlier process used larger chunks.
             (40, Some(90), 41, None),
             (40, Some(90), 90, Some((90, None))),
         ] {

@@ -9,7 +9,7 @@ use crate::registry::{LimitSetting, Limits, Rate};
 
 type Entering<'a> = Pin<Box<dyn Future<Output = Permit> + 'a>>;
 
-/// Queues a request, and asserts that the request gets no permit at once.
+/// Queues a request, and asserts that the request must wait for its permit.
 fn queue(limiter: &ConcurrencyLimiter, request: RequestClass) -> Entering<'_> {
     let mut entering: Entering<'_> = Box::pin(entered(limiter, Tenant::default(), request));
     assert!(entering.as_mut().now_or_never().is_none(), "{request:?} enters at once");
@@ -338,7 +338,7 @@ fn successes_raise_the_limit_up_to_the_configured_one() {
     limiter.throttled(enter(&limiter, RequestClass::Common).unwrap().number());
     let limits: Vec<usize> = (0..30)
         .map(|_| {
-            // A response to a request from before the limit was halved does not count.
+            // The client sent this request before the limiter halved the limit, so the response does not count.
             limiter.answered(late.number());
             limiter.answered(enter(&limiter, RequestClass::Common).unwrap().number());
             limit(&limiter)

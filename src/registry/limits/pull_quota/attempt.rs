@@ -22,7 +22,7 @@ pub(crate) enum Reads {
     Counted(Option<Digest>),
 }
 
-/// Status and headers of a response that concern the quota.
+/// Parts of a response that concern the quota: the status and the headers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerHead<'a> {
     pub(crate) status: StatusCode,
@@ -50,7 +50,7 @@ pub(crate) struct Attempt<'a> {
     counted: bool,
     /// Digest of the requested manifest, if the attempt uses a reserved read of this manifest.
     reserved: Option<Digest>,
-    /// Number of the attempt; 0 before the attempt is sent.
+    /// Number of the attempt. 0 before the client sends the request.
     number: u64,
 }
 
@@ -92,7 +92,8 @@ impl Attempt<'_> {
         if let Some(quota) = self.quota.take() {
             let mut state = quota.lock();
             state.budget.record_outcome(self.number, self.counted, outcome, Utc::now());
-            // The caller may soon repeat an uncounted read, so this attempt returns the read to the reservation.
+            // The caller often repeats a read that the registry did not count. So this attempt returns the read to the
+            // reservation.
             if let Some(digest) = self.reserved.filter(|_| outcome == Outcome::Uncounted) {
                 state.reserve_again(&digest);
             }
@@ -110,8 +111,8 @@ impl Drop for Attempt<'_> {
 
 impl Quota {
     /// If the caller must query the remaining reads before this counted read, returns a guard for the query. Only one
-    /// caller at a time has a guard. A later caller waits until the guard is dropped. The query is then recent, so the
-    /// later caller gets `None`.
+    /// caller at a time has a guard. A second caller waits until the first caller drops the guard. The result of the
+    /// first query is then recent, so the second caller gets `None`.
     pub(crate) async fn start_probe(&self, reads: Reads) -> Option<ProbeGuard<'_>> {
         let Reads::Counted(digest) = reads else { return None };
         if !self.inner.lock().needs_query(digest.as_ref()) {

@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
     Reported(Report),
     /// The response reported no quota.
     Silent,
-    /// The registry refused the request without counting it, or the client did not send the request.
+    /// The registry refused and did not count the request, or the client did not send the request.
     Uncounted,
     /// The registry may have counted the request.
     Lost,
@@ -43,7 +43,7 @@ pub(crate) enum Outcome {
 pub(crate) enum Verdict {
     /// Allowed, and counted as in flight.
     Taken,
-    /// Undecided: the read may be allowed after the reads in flight have ended.
+    /// Undecided. The caller must ask again after a read in flight has ended.
     Later,
     /// Not allowed in this window.
     Spent,
@@ -245,7 +245,7 @@ impl Budget {
         self.reserved = self.reserved.saturating_sub(reads);
     }
 
-    /// Records that a request is sent, and returns the number of the request.
+    /// Records that the client sends a request, and returns the number of the request.
     pub(crate) fn next_number(&mut self) -> u64 {
         self.sent += 1;
         self.sent
@@ -254,8 +254,8 @@ impl Budget {
     /// Records the outcome of the request of this number. `counted` is true if the request counts as a read in flight.
     pub(crate) fn record_outcome(&mut self, number: u64, counted: bool, outcome: Outcome, now: DateTime<Utc>) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(counted));
-        // If the client sent this request before the refusal arrived, the registry may have processed this request
-        // before the refused request.
+        // If the client sent this request before the refusal arrived, its success proves nothing: the registry possibly
+        // processed this request before the refused request.
         let is_newer = number > self.sent_at_update;
         if matches!(outcome, Outcome::Reported(_)) || (outcome == Outcome::Silent && is_newer) {
             self.refused = None;

@@ -1,5 +1,5 @@
-//! Headers of responses that report a quota, and the classification of a 429 as a spent quota or an exceeded request
-//! rate.
+//! Parser of the response headers that report a quota. For a 429, this file decides whether the quota is spent or the
+//! request rate is too high.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -33,14 +33,15 @@ impl SharedQuota {
             None if status.is_success() => Outcome::Silent,
             None if status.is_server_error() => Outcome::Lost,
             None if status == StatusCode::UNAUTHORIZED || self.unstated_window.is_some() => Outcome::Uncounted,
-            // A registry that counts reads reports the quota in every response.
+            // A registry that counts reads reports the quota in every response. So a refusal without a report shows
+            // that the registry has no quota.
             None if self.lock().budget.knows_nothing() => Outcome::Silent,
             None => Outcome::Uncounted,
         }
     }
 
-    /// Classifies a 429. Even if the latest report has remaining reads, a 429 may mean that the quota is spent: other
-    /// users of the account or of the IP address may have used up the quota.
+    /// Classifies a 429. A 429 can mean that the quota is spent, even if the latest report has remaining reads. For
+    /// example, another user of the same account or IP address has used up the quota.
     fn classify_429(&self, report: Option<Report>, answer: AnswerHead<'_>, counted: bool) -> Outcome {
         match report {
             Some(report) if report.remaining > 0 => Outcome::Reported(report),

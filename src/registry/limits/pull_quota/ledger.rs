@@ -15,7 +15,8 @@ pub(super) struct QuotaLedger {
     reserved: HashMap<Digest, ReservedReads>,
 }
 
-/// Reserved reads of one manifest. Several reservations can include the manifest. `reads` is at most `reservations`.
+/// Reserved reads of one manifest. `reservations` is the number of reservations that include the manifest. `reads` is
+/// the number of reads that are still reserved, at most `reservations`.
 #[derive(Debug, Default)]
 struct ReservedReads {
     reservations: u64,

@@ -71,7 +71,7 @@ impl Quota {
     /// Sets the number of reads that this program leaves to other users of the quota.
     pub(crate) fn set_reserve(&self, reads: u64) {
         self.inner.lock().budget.set_reserve(reads);
-        // With the new number, the quota may allow or refuse waiting requests.
+        // Waiting requests must check the quota again with the new number.
         self.inner.ended.notify_waiters();
     }
 
@@ -202,7 +202,7 @@ fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
 }
 
-/// Reservation of reads. If the reservation is dropped, its unused reads are released.
+/// Reservation of reads. The drop of the reservation releases its unused reads.
 struct QuotaReservation {
     inner: Arc<SharedQuota>,
     manifests: Vec<Digest>,

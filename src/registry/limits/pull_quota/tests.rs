@@ -376,7 +376,7 @@ proptest! {
             simulation.step(step);
         }
         let Simulation { hub, others, .. } = &simulation;
-        // The budget may not know about the reads of other clients.
+        // The budget does not see the reads of other clients.
         prop_assert!(hub.refused <= *others, "{} refused, and others read {others}", hub.refused);
         simulation.finish();
         let Simulation { hub, budget, now, .. } = &mut simulation;
