@@ -17,7 +17,7 @@ pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 /// MiB), and the default maximum of nginx (1 MiB).
 const SMALLER_CHUNKS: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
 
-/// Maximum number of remembered blobs whose upload failed.
+/// Maximum number of blobs for which the client remembers a failed upload.
 const MAX_FAILED: usize = 64;
 
 /// Division of the bytes of an upload session into requests.
@@ -49,8 +49,8 @@ struct LearnedUploads {
     is_a_guess: bool,
     /// Blobs whose upload in one piece was interrupted once, oldest first.
     interrupted: VecDeque<Digest>,
-    /// Blobs of which the registry accepted all chunks, but then lacked the whole blob; oldest first. The flag is true
-    /// after the client has started to send the blob in one piece.
+    /// Blobs that the registry lacked after an upload in chunks, although the registry had accepted all chunks; oldest
+    /// first. The flag is true after the client has started to send the blob in one piece.
     not_joined: VecDeque<(Digest, bool)>,
     /// Length of a chunk, in bytes.
     chunk: usize,

@@ -45,7 +45,7 @@ pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 /// Class of a request. The class determines the priority of the request, and the permit that the request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestClass {
-    /// Request whose response does not wait for another request.
+    /// Request whose response does not wait for another request, such as the read of a manifest.
     Common,
     /// Read of a blob from its first byte. The transfer of the body waits for the write to the target.
     BlobRead,
@@ -58,7 +58,7 @@ pub(crate) enum RequestClass {
     Token,
 }
 
-/// Counter in which a permit counts.
+/// Counter that a permit increments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PermitCount {
     Read,
