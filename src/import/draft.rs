@@ -262,7 +262,7 @@ impl Entry {
 
 /// Returns the literal tags, each with the digest that it is pinned to.
 fn literal_tags(entry: &Entry) -> Vec<(String, Option<String>)> {
-    if matches!(entry.target.parse(), Ok(Endpoint::Tree { .. })) {
+    if entry.target.parse().is_ok_and(|target: Endpoint| target.is_tree()) {
         return Vec::new();
     }
     let is_tag = |text: &&String| !text.starts_with("re:") && !text.starts_with('@') && !text.contains('*');
