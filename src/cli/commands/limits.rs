@@ -83,11 +83,7 @@ impl Limits {
 /// Returns the registries of the configuration: those with options, those of the entries, and the mirrors.
 fn configured_hosts(config: &Config) -> BTreeSet<RegistryHost> {
     let entries = config.entries.iter().flat_map(|entry| entry.targets.iter().chain([&entry.source]));
-    let entry_hosts = entries.filter_map(|endpoint| match endpoint {
-        Endpoint::Repository(repository) => Some(&repository.host),
-        Endpoint::Tree { host, .. } => Some(host),
-        Endpoint::Layout(_) => None,
-    });
+    let entry_hosts = entries.filter_map(Endpoint::host);
     let mirrors = config.mirrors().map(|mirror| &mirror.host);
     config.registries.keys().chain(entry_hosts).chain(mirrors).cloned().collect()
 }

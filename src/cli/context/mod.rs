@@ -5,6 +5,7 @@ pub(super) mod connection;
 pub(super) mod control_client;
 pub(super) mod control_server;
 pub(super) mod filter;
+pub(super) mod flag_hints;
 pub(super) mod invocation;
 pub(super) mod location;
 mod page_history;
