@@ -17,7 +17,6 @@ pub use context::location::{ContentLocation, LocationError, TargetLocation};
 pub use exit::{Exit, Failure};
 pub use logging::LogFormat;
 pub use main::main;
-pub use output::progress::Progress;
 pub use output::table::{Align, Table};
 pub use output::units::When;
 pub use output::writer::Output;

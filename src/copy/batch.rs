@@ -16,7 +16,7 @@ use super::closure::{Closure, survey};
 use super::companions::{Companions, find_companions};
 use super::deliver::Delivery;
 use super::destination::{Contents, Destination};
-use super::event::{Arrival, Event};
+use super::event::{Arrival, Event, PlannedBytes};
 use super::manifest_cache::{Node, Nodes};
 use super::{Copier, CopyError, Ledger, ListedTags, Suspension, UploadSessionStore};
 use crate::oci::{
@@ -65,11 +65,13 @@ pub struct Surroundings {
     pub ledger: Option<Arc<dyn Ledger>>,
     /// Signal that suspends the uploads of the batch.
     pub suspension: Suspension,
+    /// Number of bytes that the batch sends or expects to send.
+    pub planned: Arc<PlannedBytes>,
 }
 
 impl From<mpsc::Sender<Event>> for Surroundings {
     fn from(events: mpsc::Sender<Event>) -> Self {
-        Self { events, upload_store: None, ledger: None, suspension: Suspension::default() }
+        Self { events, upload_store: None, ledger: None, suspension: Suspension::default(), planned: Arc::default() }
     }
 }
 
@@ -414,6 +416,10 @@ impl Batch {
 
     pub(super) fn suspension(&self) -> &Suspension {
         &self.surroundings.suspension
+    }
+
+    pub(super) fn planned_bytes(&self) -> &PlannedBytes {
+        &self.surroundings.planned
     }
 
     pub(super) async fn send_event(&self, event: Event) {

@@ -124,6 +124,11 @@ impl Delivery {
         }
     }
 
+    /// Returns true if this delivery has sent the blob.
+    pub(super) fn has_sent(&self, blob: &Digest) -> bool {
+        self.tally.lock().blobs.get(blob) == Some(&BlobOutcome::Copied)
+    }
+
     /// Marks the delivery as ended, so that it starts no further transfers.
     pub(super) fn mark_ended(&self) {
         self.ended.store(true, Ordering::Relaxed);

@@ -57,6 +57,31 @@ impl Transfer {
     }
 }
 
+/// Number of bytes of blobs that the copies of a run send, or expect to send. Shared with the listener that estimates
+/// the remaining time. The number grows with each manifest that a copy reads, and shrinks with each blob that the target
+/// already has.
+#[derive(Debug, Default)]
+pub struct PlannedBytes(AtomicU64);
+
+impl PlannedBytes {
+    /// Adds the bytes of a blob that may have to be sent.
+    pub fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Removes the bytes of a blob that is not sent.
+    pub fn remove(&self, bytes: u64) {
+        // The closure never returns None, so the update always succeeds.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| Some(total.saturating_sub(bytes)));
+    }
+
+    /// Returns the current number.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Outcome of a blob at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

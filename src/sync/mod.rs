@@ -12,7 +12,7 @@ mod run;
 mod selection;
 
 pub use context::engine::{Engine, RunRequest, Stop};
-pub use endpoints::clients::{AccessContext, Endpoints, OpenError};
+pub use endpoints::clients::{AccessContext, Endpoints, OpenError, RateLimited};
 pub use journaling::recovery::report_orphaned_intents;
 pub use login::answers::{LoginAnswer, LoginReport, UnknownHost};
 pub use login::login_check::login_check;

@@ -1,6 +1,9 @@
 //! Runner of the commands that copy or plan: builds the engine and the run requests from a configuration, and draws
 //! progress during the runs.
 
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
 use indicatif::MultiProgress;
 use tokio::sync::mpsc;
@@ -10,11 +13,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::configuration;
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::Failure;
-use crate::cli::output::progress::{Progress, REFRESH};
+use crate::cli::output::progress::{Progress, REFRESH, Wait};
 use crate::cli::output::writer;
 use crate::config::Config;
 use crate::journal::Journal;
-use crate::sync::{Engine, RunEvent, RunObserver, RunReport, RunRequest, SingleCopy, Stop};
+use crate::sync::{Endpoints, Engine, RateLimited, RunEvent, RunObserver, RunReport, RunRequest, SingleCopy, Stop};
 
 /// Returns an engine for this configuration.
 pub(crate) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
@@ -38,7 +41,7 @@ pub(crate) async fn run_all(
 ) -> Vec<RunReport> {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
     let (observer, events) = RunObserver::new();
-    let drawing = tokio::spawn(draw_progress(context.bars.clone(), events));
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), engine.endpoints.clone(), events));
     let started = stream::iter(requests).take_until(stop.now.cancelled());
     let reports = started.map(|request| run(engine, request, &observer, &stop)).buffered(at_once).collect().await;
     drop(observer);
@@ -50,7 +53,7 @@ pub(crate) async fn run_all(
 pub(crate) async fn copy(engine: &Engine, request: RunRequest, single: SingleCopy, context: &Context) -> RunReport {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
     let (observer, events) = RunObserver::new();
-    let drawing = tokio::spawn(draw_progress(context.bars.clone(), events));
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), engine.endpoints.clone(), events));
     let engine = engine.clone();
     let report = join_task(tokio::spawn(async move { engine.copy(&request, &single, &observer, &stop).await })).await;
     join_task(drawing).await;
@@ -77,25 +80,32 @@ async fn join_task<T>(work: JoinHandle<T>) -> T {
 }
 
 /// Draws events on a terminal, until the last sender is dropped. Without a terminal, the log suffices.
-async fn draw_progress(bars: MultiProgress, mut events: mpsc::Receiver<(String, RunEvent)>) {
+async fn draw_progress(bars: MultiProgress, endpoints: Arc<Endpoints>, mut events: mpsc::Receiver<(String, RunEvent)>) {
     if !writer::stderr_is_terminal() {
         while events.recv().await.is_some() {}
         return;
     }
-    let mut progress = Progress::new(bars);
+    let mut progress = Progress::on_stderr(&bars);
     let mut tick = interval(REFRESH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = tick.tick() => progress.refresh(),
+            _ = tick.tick() => progress.refresh(&waits(&endpoints)),
             event = events.recv() => match event {
-                Some((_, RunEvent::Transfer(event))) => progress.event(&event),
-                Some((_, RunEvent::Chosen(_) | RunEvent::Tag(_))) => {}
+                Some((entry, event)) => progress.apply(&entry, event),
                 None => break,
             },
         }
     }
-    progress.end_all();
+    progress.clear();
+}
+
+/// Returns the registries that have asked for a pause, with the time until the next request.
+fn waits(endpoints: &Endpoints) -> Vec<Wait> {
+    let now = Utc::now();
+    let remaining = |until: DateTime<Utc>| (until - now).to_std().unwrap_or_default();
+    let limited = endpoints.rate_limited(now).into_iter();
+    limited.map(|RateLimited { registry, until }| Wait { registry, remaining: remaining(until) }).collect()
 }
 
 #[cfg(test)]

@@ -61,8 +61,8 @@ fn headline(report: &RunReport) -> String {
         RunOutcome::AlreadyRunning { pid, since } => {
             return format!("{entry}: skipped, process {pid} has been running it since {}", units::moment(*since));
         }
-        RunOutcome::Interrupted => format!("interrupted after {took}"),
-        RunOutcome::TimedOut => format!("timed out after {took}"),
+        RunOutcome::Interrupted => report.with_waits(&format!("interrupted after {took}")),
+        RunOutcome::TimedOut => report.with_waits(&format!("timed out after {took}")),
         RunOutcome::Failed if report.tags.is_empty() => format!("failed after {took}"),
         RunOutcome::Failed | RunOutcome::Deferred | RunOutcome::Succeeded => format!("in {took}"),
     };

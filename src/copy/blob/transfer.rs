@@ -81,8 +81,7 @@ impl SurveyListener for Blobs {
         if !self.started.lock().insert(blob.digest) {
             return;
         }
-        let waiters =
-            self.deliveries.iter().map(|delivery| BlobWaiter::new(delivery, blob.digest, is_required)).collect();
+        let waiters = self.deliveries.iter().map(|delivery| BlobWaiter::new(delivery, blob, is_required)).collect();
         let (batch, blob, permits) = (self.batch.clone(), blob.clone(), self.permits.clone());
         let job = async move {
             // The permit is acquired before any claim, so that the owner of a claim never waits for a permit. The
@@ -98,19 +97,25 @@ impl SurveyListener for Blobs {
 /// Delivery that waits for the result of a blob's transfer.
 struct BlobWaiter {
     delivery: Arc<Delivery>,
+    digest: Digest,
+    size: u64,
     result: oneshot::Sender<Result<(), CopyError>>,
     /// True if the delivery fails without the blob.
     is_required: bool,
 }
 
 impl BlobWaiter {
-    fn new(delivery: &Arc<Delivery>, digest: Digest, is_required: bool) -> Self {
+    fn new(delivery: &Arc<Delivery>, blob: &Descriptor, is_required: bool) -> Self {
         let (result, awaited) = oneshot::channel();
-        delivery.expect_blob(digest, awaited);
-        Self { delivery: delivery.clone(), result, is_required }
+        delivery.expect_blob(blob.digest, awaited);
+        delivery.batch.planned_bytes().add(blob.size);
+        Self { delivery: delivery.clone(), digest: blob.digest, size: blob.size, result, is_required }
     }
 
     fn report(self, result: Result<(), CopyError>) {
+        if result.is_err() || !self.delivery.has_sent(&self.digest) {
+            self.delivery.batch.planned_bytes().remove(self.size);
+        }
         if let (Err(error), true) = (&result, self.is_required) {
             self.delivery.fail(error.clone());
         }

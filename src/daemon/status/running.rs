@@ -65,6 +65,7 @@ impl ActiveWork {
     pub(crate) fn apply_event(&mut self, entry: String, event: RunEvent, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
         match event {
+            RunEvent::Started(_) | RunEvent::Ended => {}
             RunEvent::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
             RunEvent::Tag(report) => report.outcome.count_in(&mut run.counts),
             RunEvent::Transfer(Event::TransferStarted(transfer)) => {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use chrono::{SecondsFormat, TimeDelta, Utc};
+
 use super::context::Context;
 use super::error::TransportError;
 use super::request::HttpRequest;
@@ -86,6 +88,15 @@ impl Sender {
         }
     }
 
+    /// Logs that requests wait because the registry limits their rate, at the first wait of a series.
+    fn log_rate_limit(&self, pause: Duration) {
+        if self.rate_limit_log.record(pause) {
+            let until = TimeDelta::from_std(pause).ok().and_then(|pause| Utc::now().checked_add_signed(pause));
+            let until = until.map(|until| until.to_rfc3339_opts(SecondsFormat::Secs, true));
+            tracing::warn!(registry = %self.host, until, "rate limited: requests to the registry wait");
+        }
+    }
+
     /// Returns the pause before this request is sent again; `None` if the answer is final.
     fn pause_after(
         &self,
@@ -108,6 +119,9 @@ impl Sender {
         let stated = answer.retry_after.unwrap_or_default();
         let pause = pause_within(&context.budget, attempts, failure, took)?;
         context.budget.record_stated_wait(stated);
+        if failure == Failure::Throttled {
+            self.log_rate_limit(pause + stated);
+        }
         Some(pause + stated)
     }
 }

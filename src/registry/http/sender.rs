@@ -20,6 +20,7 @@ use crate::oci::RegistryHost;
 use crate::registry::limits::concurrency::{ConcurrencyLimiter, Permit};
 use crate::registry::limits::counters::Meter;
 use crate::registry::limits::pace::Pace;
+use crate::registry::limits::rate_limit_log::RateLimitLog;
 use crate::registry::{LimitsInForce, TokenService, Transport};
 
 /// Sender of requests to one registry, and to the hosts that its answers name: token services and the targets of
@@ -40,6 +41,8 @@ pub(crate) struct Sender {
     pub(crate) transport: Transport,
     pub(crate) pace: Pace,
     pub(crate) limiter: ConcurrencyLimiter,
+    /// Record of the pauses that the registry asked for.
+    pub(super) rate_limit_log: RateLimitLog,
     pub(crate) meter: Meter,
     pub(crate) retry_policy: RetryPolicy,
     /// Retry budgets of the items that have failed.
@@ -68,6 +71,7 @@ impl Sender {
             has_answered: AtomicBool::new(false),
             pace: Pace::new(limits),
             limiter: ConcurrencyLimiter::new(limits),
+            rate_limit_log: RateLimitLog::default(),
             meter: Meter::default(),
             budgets: Arc::default(),
             host,

@@ -7,5 +7,6 @@ pub(super) mod pace;
 pub(super) mod pull_quota;
 mod rate;
 mod rate_buckets;
+pub(super) mod rate_limit_log;
 pub(super) mod snapshot;
 mod throttle;

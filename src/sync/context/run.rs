@@ -1,6 +1,7 @@
 //! Run in progress: its request, and the results that become the report of the run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
@@ -9,12 +10,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, RunRequest};
-use crate::config::Warning;
+use crate::config::{Endpoint, Warning};
 use crate::copy::Suspension;
-use crate::copy::event::{Arrival, LeftBehind};
+use crate::copy::event::{Arrival, LeftBehind, PlannedBytes};
 use crate::journal::RunId;
-use crate::oci::Digest;
+use crate::oci::{Digest, RegistryHost};
 use crate::plan::Selected;
+use crate::sync::endpoints::clients::RateLimited;
 use crate::sync::report::log_lines::log_tag;
 use crate::sync::report::repeated_failures::{LINES_PER_CLASS, RepeatedFailures};
 use crate::sync::report::run_events::{RunEvent, RunObserver};
@@ -44,6 +46,8 @@ pub(crate) struct Run<'a> {
 pub(crate) struct RunProgress {
     /// Permits of the repositories that copy.
     copying: Semaphore,
+    /// Number of bytes that the copies of the run send or expect to send.
+    pub(crate) planned: Arc<PlannedBytes>,
     /// True once a tag was not started because the run drains.
     has_skipped_tags: AtomicBool,
     log: Mutex<RunLog>,
@@ -69,7 +73,7 @@ type StagedWrite = (Arrival, Option<TagOutcome>);
 impl Default for RunProgress {
     fn default() -> Self {
         let copying = Semaphore::new(REPOSITORIES_COPYING);
-        Self { copying, has_skipped_tags: AtomicBool::new(false), log: Mutex::default() }
+        Self { copying, planned: Arc::default(), has_skipped_tags: AtomicBool::new(false), log: Mutex::default() }
     }
 }
 
@@ -196,8 +200,23 @@ impl Run<'_> {
         self.progress.log.lock().in_doubt.extend(doubts.into_iter().map(in_doubt));
     }
 
+    /// Returns the registries of the entry that have asked for a pause, with the end of each pause.
+    fn rate_limited_registries(&self) -> Vec<RateLimited> {
+        let entry = &self.request.entry;
+        let hosts: Vec<&RegistryHost> =
+            std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host).collect();
+        let now = Utc::now();
+        let mut limited: Vec<RateLimited> = self.engine.endpoints.rate_limited(now);
+        limited.retain(|one| hosts.iter().any(|host| host.as_str() == one.registry));
+        limited
+    }
+
     /// Creates the report. `cut_short` is the outcome of a run that ended early.
     pub(crate) fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
+        let waiting_for = match cut_short {
+            Some(RunOutcome::Interrupted | RunOutcome::TimedOut) => self.rate_limited_registries(),
+            _ => Vec::new(),
+        };
         let log = self.progress.log.into_inner();
         let RunLog { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _, staged: _ } = log;
         repeated.log_rest();
@@ -220,6 +239,7 @@ impl Run<'_> {
             left_behind: left_behind.into_iter().collect(),
             in_doubt: in_doubt.into_iter().collect(),
             warnings,
+            waiting_for,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use parking_lot::Mutex;
 
 use super::pull_quotas::PullQuotas;
@@ -32,6 +33,24 @@ pub struct Endpoints {
     mirrors: Arc<MirrorHealth>,
     /// Pull quotas, for clients that are created later.
     quotas: Arc<PullQuotas>,
+}
+
+/// Registry that has asked for a pause: it answered 429 or 503 with `Retry-After`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RateLimited {
+    /// Host of the registry.
+    pub registry: String,
+    /// End of the pause.
+    pub until: DateTime<Utc>,
+}
+
+impl RateLimited {
+    /// Returns a text such as `docker.io (rate limited until 2026-11-21T03:00:00Z)`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let until = self.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+        format!("{} (rate limited until {until})", self.registry)
+    }
 }
 
 /// Identity with which an endpoint is opened, and the tenant on whose behalf. The default is the identity of the
@@ -254,6 +273,20 @@ impl Endpoints {
     pub(crate) fn clients(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock();
         registries.values().flat_map(Clients::iter).cloned().collect()
+    }
+
+    /// Returns the registries that have asked for a pause, with the end of each pause, sorted by host.
+    #[must_use]
+    pub fn rate_limited(&self, now: DateTime<Utc>) -> Vec<RateLimited> {
+        let mut limited: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
+        for client in self.clients() {
+            let wait = client.load().paused_for.and_then(|wait| TimeDelta::from_std(wait).ok());
+            if let Some(until) = wait.and_then(|wait| now.checked_add_signed(wait)) {
+                let latest = limited.entry(client.host().to_string()).or_insert(until);
+                *latest = until.max(*latest);
+            }
+        }
+        limited.into_iter().map(|(registry, until)| RateLimited { registry, until }).collect()
     }
 
     /// Opens an endpoint to read from, without sending a request.

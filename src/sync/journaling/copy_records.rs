@@ -32,6 +32,7 @@ pub(crate) fn batch_surroundings(
 ) -> Surroundings {
     let mut surroundings = Surroundings::from(events);
     surroundings.suspension = run.suspension.clone();
+    surroundings.planned = run.progress.planned.clone();
     if let (Some(journal), Some(id)) = (&run.engine.journal, run.id) {
         let entry = run.request.entry.name.to_string();
         let records = std::sync::Arc::new(JournalRecords { journal: journal.clone(), run: id, entry });

@@ -1,13 +1,19 @@
 //! Events of a run in progress. They feed the progress bars of `once` and the status of the daemon.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use super::run_report::TagReport;
-use crate::copy::event::Event;
+use crate::copy::event::{Event, PlannedBytes};
 
 /// Event during a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
+    /// The run started. The number of bytes that it sends changes during the run.
+    Started(Arc<PlannedBytes>),
+    /// The run ended.
+    Ended,
     /// The transfer of a blob started, ended or failed.
     Transfer(Event),
     /// Number of further tags for which the run will report an outcome. A tag counts once for each of its targets.

@@ -10,6 +10,7 @@ use crate::copy::event::{Arrival, BlobCounts, LeftBehind};
 use crate::journal::{Outcome, RunEnd, TagCounts};
 use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
+use crate::sync::endpoints::clients::RateLimited;
 
 /// Formats an instant as in the log: RFC 3339 in UTC, in whole seconds.
 pub(crate) fn format_instant(instant: DateTime<Utc>) -> String {
@@ -43,6 +44,9 @@ pub struct RunReport {
     /// Warnings about selected items that the source does not have, such as a pattern without a match. They do not
     /// change the outcome.
     pub warnings: Vec<Warning>,
+    /// Registries that had asked for a pause when the run was interrupted or timed out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<RateLimited>,
 }
 
 /// Manifest whose referrers could not be determined.
@@ -296,6 +300,7 @@ impl RunReport {
             left_behind: Vec::new(),
             in_doubt: Vec::new(),
             warnings: Vec::new(),
+            waiting_for: Vec::new(),
         }
     }
 
@@ -311,6 +316,12 @@ impl RunReport {
     #[must_use]
     pub fn has_withheld_items(&self) -> bool {
         !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_withheld())
+    }
+
+    /// Returns a reason, followed by the registries for which the run waited.
+    pub(crate) fn with_waits(&self, reason: &str) -> String {
+        let waits: Vec<String> = self.waiting_for.iter().map(RateLimited::in_words).collect();
+        if waits.is_empty() { reason.to_owned() } else { format!("{reason}, waiting for {}", waits.join(" and ")) }
     }
 
     /// Returns the time at which the entry should run again because of deferred tags; `None` if there are none.
@@ -343,8 +354,8 @@ impl RunReport {
             _ => None,
         };
         let cut_short = match self.outcome {
-            RunOutcome::TimedOut => Some("the run took longer than its timeout".to_owned()),
-            RunOutcome::Interrupted => Some("the run was interrupted".to_owned()),
+            RunOutcome::TimedOut => Some(self.with_waits("the run took longer than its timeout")),
+            RunOutcome::Interrupted => Some(self.with_waits("the run was interrupted")),
             _ => None,
         };
         let deferred = || self.tags.iter().find_map(deferral_reason);

@@ -20,7 +20,7 @@ use crate::sync::journaling::evidence::publish_archives;
 use crate::sync::journaling::recovery::recover_evidence;
 use crate::sync::journaling::transfers::journal_transfers;
 use crate::sync::report::log_lines::log_run_end;
-use crate::sync::report::run_events::RunObserver;
+use crate::sync::report::run_events::{RunEvent, RunObserver};
 use crate::sync::report::run_report::{RunOutcome, RunReport, format_instant};
 use crate::sync::repository::pair_sync::sync_pair;
 use crate::sync::selection::pairs::{Pair, list_pairs};
@@ -78,7 +78,10 @@ async fn begin_and_run(
         suspension: Suspension::default(),
         progress: RunProgress::default(),
     };
-    run_to_end(run, single, stop).instrument(span).await
+    observer.notify(entry, RunEvent::Started(run.progress.planned.clone())).await;
+    let report = run_to_end(run, single, stop).instrument(span).await;
+    observer.notify(entry, RunEvent::Ended).await;
+    report
 }
 
 /// Runs an entry until it ends or is stopped, and creates the report. A panic becomes a problem in the report.

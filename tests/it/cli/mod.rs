@@ -3,4 +3,5 @@
 mod copy;
 mod import;
 mod input_files;
+mod progress;
 mod warnings;

@@ -15,4 +15,5 @@ pub mod registry;
 pub mod rust_source;
 pub mod site;
 pub mod systemd;
+pub mod terminal;
 pub mod token_server;
