@@ -85,7 +85,7 @@ impl Scene {
         let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
         let upload_store: Arc<dyn UploadSessionStore> = self.upload_store.clone();
         let surroundings =
-            Surroundings { events, upload_store: Some(upload_store), ledger: None, suspension: suspension.clone() };
+            Surroundings { upload_store: Some(upload_store), suspension: suspension.clone(), ..events.into() };
         let source = self.from.clone() as Arc<dyn Source>;
         Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
     }

@@ -42,6 +42,7 @@ fn report(outcome: RunOutcome, tags: Vec<TagReport>) -> RunReport {
         in_doubt: Vec::new(),
         left_behind: Vec::new(),
         warnings: Vec::new(),
+        waiting_for: Vec::new(),
     }
 }
 
