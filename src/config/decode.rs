@@ -59,7 +59,7 @@ fn read_top_level(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     let (daemon, notify) = read_daemon(reader, fields.get("daemon"), &root).unzip();
     let registries = fields.get("registries").map(|value| read_registries(reader, value)).unwrap_or_default();
     let defaults = fields.get("defaults").and_then(|value| read_defaults(reader, value)).unwrap_or_default();
-    let entries = fields.get("sync").and_then(|value| reader.items(value, "a list of entries (`[]` for none)"));
+    let entries = fields.get("sync").and_then(|value| read_entries(reader, value));
     let drafts: Vec<Draft<'_>> =
         entries.unwrap_or_default().iter().filter_map(|value| read_entry(reader, value, &defaults)).collect();
     check_entries(reader, &drafts);
@@ -69,4 +69,14 @@ fn read_top_level(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     fields.assert_all_read();
     let entries = drafts.into_iter().map(Draft::into_entry).collect::<Option<_>>()?;
     Some(Config { daemon: daemon?, registries, entries, warnings: Vec::new() })
+}
+
+/// Returns the items of `sync`.
+fn read_entries<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Vec<Value<'n>>> {
+    let expected = "a list of entries (`[]` for none)";
+    if matches!(value.node, Node::Map(_)) {
+        reader.refuse_type_with_hint(value, expected, "begin each entry with `- `, as in `- name: app`");
+        return None;
+    }
+    reader.items(value, expected)
 }

@@ -76,7 +76,7 @@ fn secret() -> Value {
         "anyOf": [
             { "type": "string", "minLength": 1 },
             one("env", "Environment variable with the secret."),
-            one("file", "File with the secret. One line break at the end of the file is not part of the secret."),
+            one("file", "File with the secret. Line breaks at the end of the file are not part of the secret."),
         ]
     })
 }

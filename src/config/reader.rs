@@ -115,6 +115,16 @@ impl<'e> Reader<'e> {
     /// Reads a map with the keys of `table`. Records every unknown, duplicate or missing key as a problem. A null value
     /// counts as an empty map if no key is required.
     pub(super) fn fields<'n>(&self, value: &Value<'n>, table: &'static Table) -> Option<Fields<'n>> {
+        self.fields_with_hints(value, table, |_| None)
+    }
+
+    /// Reads a map like [`Reader::fields`]. `hint_for` returns the hint for a missing key.
+    pub(super) fn fields_with_hints<'n>(
+        &self,
+        value: &Value<'n>,
+        table: &'static Table,
+        hint_for: impl Fn(&str) -> Option<String>,
+    ) -> Option<Fields<'n>> {
         match value.node {
             Node::Map(_) => {}
             Node::Null if table.required.is_empty() => {}
@@ -128,7 +138,8 @@ impl<'e> Reader<'e> {
         let mut meant = Vec::new();
         for (name, child) in value.pairs() {
             let Some(key) = table.find(name) else {
-                meant.extend(find_nearest(name, table.keys().map(|key| key.name)));
+                let synonym = self.schema.find_synonym(table, name).map(|synonym| synonym.key);
+                meant.extend(synonym.or_else(|| find_nearest(name, table.keys().map(|key| key.name))));
                 self.add_problem(unknown_key(self.schema, table, name, child.node, &child.path));
                 continue;
             };
@@ -143,9 +154,13 @@ impl<'e> Reader<'e> {
         let fields = Fields { table, values, meant, requested: RefCell::default() };
         for name in table.required.iter().filter(|name| !fields.has(name)) {
             let missing = Diagnostic::new(&value.path, Part::Value, format!("`{name}` is missing {}", table.place));
-            self.add_problem(match table.find(name).map(|key| &key.shape) {
-                Some(Shape::Exactly(number)) => missing.with_hint(format!("begin with `{name}: {number}`")),
-                _ => missing,
+            let hint = match table.find(name).map(|key| &key.shape) {
+                Some(Shape::Exactly(number)) => Some(format!("begin with `{name}: {number}`")),
+                _ => hint_for(name),
+            };
+            self.add_problem(match hint {
+                Some(hint) => missing.with_hint(hint),
+                None => missing,
             });
         }
         Some(fields)
@@ -158,6 +173,11 @@ impl<'e> Reader<'e> {
                 self.refuse_with_hint(value, "this text contains other keys", "check the quotes");
                 None
             }
+            Node::Text(text) if scalar::has_curly_quotes(text) => {
+                let message = "the text has curly quotes, which YAML reads as a part of the text";
+                self.refuse_with_hint(value, message, "write straight quotes, `\"` or `'`");
+                None
+            }
             Node::Text(text) => self.accept(value, expand(text, self.environment)),
             _ => {
                 self.refuse_non_text(value, expected);
@@ -166,13 +186,44 @@ impl<'e> Reader<'e> {
         }
     }
 
+    /// Reads a text that can only be one of a few words, so that no quotes turn another value into a valid text.
+    pub(super) fn word_text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
+        if matches!(value.node, Node::Bool(_) | Node::Number(_)) {
+            self.refuse_type(value, expected);
+            return None;
+        }
+        self.text(value, expected)
+    }
+
     /// Reads and parses the text of a value.
     pub(super) fn parsed<T>(&self, value: &Value<'_>, expected: &str) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
+        self.parsed_with_hints(value, expected, |_| None)
+    }
+
+    /// Reads and parses the text of a value. `hint_for` returns the hint for a text that cannot be parsed.
+    pub(super) fn parsed_with_hints<T>(
+        &self,
+        value: &Value<'_>,
+        expected: &str,
+        hint_for: impl Fn(&str) -> Option<String>,
+    ) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
         let text = self.text(value, expected)?;
-        self.accept(value, text.parse())
+        let error = match text.parse() {
+            Ok(parsed) => return Some(parsed),
+            Err(error) => error,
+        };
+        let comment = || text.contains('#').then(|| "for a comment, write a space before `#`".to_owned());
+        match hint_for(&text).or_else(comment) {
+            Some(hint) => self.refuse_with_hint(value, error, hint),
+            None => self.refuse(value, error),
+        }
+        None
     }
 
     /// Reads and parses the text of a value. Returns the parsed value with its place.
@@ -188,7 +239,7 @@ impl<'e> Reader<'e> {
     where
         T: FromStr<Err: Display>,
     {
-        let text = self.text(value, &list_words(words))?;
+        let text = self.word_text(value, &list_words(words))?;
         let read: Result<T, _> = text.parse();
         match (&read, find_nearest(&text, words.iter().copied())) {
             (Err(error), Some(near)) => self.refuse_with_hint(value, error, format!("did you mean `{near}`?")),
@@ -224,6 +275,15 @@ impl<'e> Reader<'e> {
             Node::Text(_) => Some(vec![value.clone()]),
             _ => self.items(value, expected),
         }
+    }
+
+    /// Reads the items of a list of texts. A single text is refused.
+    pub(super) fn listed_texts<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
+        if matches!(value.node, Node::Text(_)) {
+            self.refuse_type_with_hint(value, expected, "write the text in brackets: `[…]`");
+            return None;
+        }
+        self.items(value, expected)
     }
 
     /// Reads the items of a list. The number of items is limited, because some checks compare all items with each
@@ -267,6 +327,10 @@ impl<'e> Reader<'e> {
         let text = match (value.node, self.expanded(value)?) {
             (Node::Number(text), _) => text.clone(),
             (_, Some(text)) => text,
+            (Node::Text(text), None) if text.parse::<u64>().is_ok() => {
+                self.refuse_type_with_hint(value, &expected, format!("write {text} without quotes"));
+                return None;
+            }
             _ => {
                 self.refuse_type(value, &expected);
                 return None;
@@ -337,20 +401,12 @@ impl<'e> Reader<'e> {
     /// Records that the value is of another type than `expected`. The message does not repeat text: misplaced text may
     /// be a secret.
     pub(super) fn refuse_type(&self, value: &Value<'_>, expected: &str) {
-        let found =
-            |found: &str| Diagnostic::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
-        self.add_problem(match value.node {
-            Node::Null => found("nothing").with_hint("write a value, or remove the key"),
-            Node::Bool(value) => found(&format!("the boolean {value}")),
-            Node::Number(_) => found("a number"),
-            Node::Text(_) => found("text"),
-            Node::List(_) => found("a list"),
-            Node::Map(_) => found("a map"),
-            // The message does not repeat the tag: a password may begin with `!`.
-            Node::Tagged(_) => {
-                found("a YAML tag").with_hint("YAML tags are not supported: quote text that begins with `!`")
-            }
-        });
+        self.add_problem(mismatch(value, expected));
+    }
+
+    /// Records that the value is of another type than `expected`, with a remedy.
+    pub(super) fn refuse_type_with_hint(&self, value: &Value<'_>, expected: &str, hint: impl Display) {
+        self.add_problem(mismatch(value, expected).with_hint(hint));
     }
 
     /// Records that the value is not text, although it may have been meant as text.
@@ -362,6 +418,22 @@ impl<'e> Reader<'e> {
         };
         let message = format!("expected {expected}, found the {kind} {written}");
         self.refuse_with_hint(value, message, format!("quote the value: \"{written}\""));
+    }
+}
+
+fn mismatch(value: &Value<'_>, expected: &str) -> Diagnostic {
+    let found = |found: &str| Diagnostic::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
+    match value.node {
+        Node::Null => found("nothing").with_hint("write a value, or remove the key"),
+        Node::Bool(value) => found(&format!("the boolean {value}")),
+        Node::Number(_) => found("a number"),
+        Node::Text(_) => found("text"),
+        Node::List(_) => found("a list"),
+        Node::Map(_) => found("a map"),
+        // The message does not repeat the tag: a password may begin with `!`.
+        Node::Tagged(_) => {
+            found("a YAML tag").with_hint("YAML tags are not supported: quote text that begins with `!`")
+        }
     }
 }
 

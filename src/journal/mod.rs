@@ -40,7 +40,7 @@ mod uploads;
 
 pub use error::JournalError;
 pub use handle::Journal;
-pub use history::record::{RunMark, Search, SearchResults, SeenTag};
+pub use history::record::{ListEnd, RunMark, Search, SearchResults, SeenTag};
 pub use notifications::{NewNotification, ReceiverFact, StoredNotification};
 pub use pauses::PauseRecord;
 pub use prune::Pruned;

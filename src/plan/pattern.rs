@@ -42,7 +42,7 @@ pub enum PatternError {
     #[error("an empty pattern matches no tag: write \"*\" for every tag")]
     Empty,
     /// A glob with a character that no tag can contain.
-    #[error("{pattern:?} matches no tag: a tag cannot contain {character:?}{}", hint(*.character))]
+    #[error("{pattern:?} matches no tag: a tag cannot contain {character:?}{}", hint(.pattern, *.character))]
     Character {
         /// The pattern as written.
         pattern: String,
@@ -78,9 +78,12 @@ pub enum PatternError {
     Tag(#[from] NameError),
 }
 
-/// Returns the remedy for a character that no tag can contain; empty if there is no specific remedy.
-fn hint(character: char) -> &'static str {
+/// Returns the remedy for a pattern with a character that no tag can contain; empty if there is no specific remedy.
+fn hint(pattern: &str, character: char) -> &'static str {
     match character {
+        '/' if pattern.len() > 1 && pattern.ends_with('/') => {
+            "; for a regular expression write `re:` before it, without the slashes"
+        }
         '^' | '$' | '(' | ')' | '|' | '+' | '\\' => "; for a regular expression write `re:` before it",
         ':' | '@' => "; for a digest write \"@sha256:…\"",
         '/' => "; a pattern matches only the tag, not the repository",
@@ -188,15 +191,31 @@ impl FromStr for Pattern {
 /// group between anchors. Without the first step, `v1)|(?:.*` would close that group and match without the anchors. The
 /// error is the reason.
 pub(super) fn compile_anchored(expression: &str) -> Result<Regex, String> {
-    Regex::new(expression).map_err(|error| reason(&error))?;
-    Regex::new(&format!("^(?:{expression})$")).map_err(|error| reason(&error))
+    Regex::new(expression).map_err(|error| reason(expression, &error))?;
+    Regex::new(&format!("^(?:{expression})$")).map_err(|error| reason(expression, &error))
 }
 
-/// Returns the reason why an expression does not compile: the last line of the `regex` crate's error.
-fn reason(error: &regex::Error) -> String {
+/// Returns the reason why an expression does not compile: the last line of the `regex` crate's error, and the part of
+/// the expression that the error points at.
+fn reason(expression: &str, error: &regex::Error) -> String {
     let whole = error.to_string();
     let last = whole.lines().last().unwrap_or_default();
-    last.trim().trim_start_matches("error: ").to_owned()
+    let reason = last.trim().trim_start_matches("error: ").to_owned();
+    match find_mistake(expression, &whole) {
+        Some(mistake) => format!("{reason}, at `{mistake}`"),
+        None => reason,
+    }
+}
+
+/// Returns the end of an expression from the first place that the `regex` crate's error points at. The error has the
+/// expression in one line, and carets in the next line.
+fn find_mistake<'e>(expression: &'e str, error: &str) -> Option<&'e str> {
+    let mut lines = error.lines();
+    let indent = lines.find_map(|line| line.strip_suffix(expression).filter(|rest| rest.trim().is_empty()))?;
+    let carets = lines.next().filter(|line| line.trim_matches([' ', '^']).is_empty())?;
+    let column = carets.find('^')?.checked_sub(indent.len())?;
+    let (start, _) = expression.char_indices().nth(column)?;
+    expression.get(start..)
 }
 
 /// Parses a glob, or a literal tag if the text has no wildcards.
@@ -329,6 +348,7 @@ mod tests {
             "\"library/*\" matches no tag: a tag cannot contain '/'; \
              a pattern matches only the tag, not the repository"
         );
+        assert!(message("/^v1/").ends_with("for a regular expression write `re:` before it, without the slashes"));
         assert_eq!(message("v 1"), r#""v 1" matches no tag: a tag cannot contain ' '"#);
         assert_eq!(
             message("@sha256:00"),
@@ -336,7 +356,7 @@ mod tests {
              \"sha256:00\" is not a digest: sha256 takes 64 lower-case hex digits"
         );
         assert_eq!(message("v[1"), r#""v[1" is not a glob: unclosed character class; missing ']'"#);
-        assert_eq!(message("re:v("), r#""re:v(" is not a regular expression: unclosed group"#);
+        assert_eq!(message("re:v("), r#""re:v(" is not a regular expression: unclosed group, at `(`"#);
         assert_eq!(
             message(".v1"),
             r#"".v1" is not a tag: up to 128 letters, digits, `_`, `.` and `-`, and not `.` or `-` first"#

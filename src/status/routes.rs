@@ -66,6 +66,7 @@ impl Port {
             .route("/", get(overview))
             .route("/entry", get(entry))
             .route("/search", get(search))
+            .route("/help", get(help))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/status", get(status))
@@ -79,6 +80,15 @@ impl Port {
 
     fn now(&self) -> DateTime<Utc> {
         (self.clock)()
+    }
+
+    /// Returns the response 404: a page for a browser, and a line of text for programs.
+    fn not_found(&self, headers: &HeaderMap, message: &str) -> Response {
+        if accepts_html(headers) {
+            let page = page::not_found(&self.snapshot(), message, self.now());
+            return (StatusCode::NOT_FOUND, html(page.into_string())).into_response();
+        }
+        (StatusCode::NOT_FOUND, format!("{message}\n")).into_response()
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -95,6 +105,10 @@ impl std::fmt::Debug for Port {
 /// Query parameters of the pages. Unknown parameters are ignored.
 #[derive(serde::Deserialize)]
 struct QueryParameters {
+    /// Filter of the entries: a condition.
+    show: Option<String>,
+    /// Order of the entries.
+    sort: Option<String>,
     /// Number of the part of the entries, from 1. An absent or invalid number selects the first part.
     part: Option<String>,
     /// Name of the entry.
@@ -104,16 +118,20 @@ struct QueryParameters {
 }
 
 async fn overview(State(port): State<Port>, Query(query): Query<QueryParameters>) -> Response {
-    let part = query.part.and_then(|part| part.parse().ok()).unwrap_or(1);
-    html(page::overview(&port.snapshot(), &port.history, part, port.now()).await.into_string())
+    let view = page::View::from_query(query.show.as_deref(), query.sort.as_deref(), query.part.as_deref());
+    html(page::overview(&port.snapshot(), &port.history, &view, port.now()).await.into_string())
 }
 
-async fn entry(State(port): State<Port>, Query(query): Query<QueryParameters>) -> Response {
+async fn entry(State(port): State<Port>, Query(query): Query<QueryParameters>, headers: HeaderMap) -> Response {
     let name = query.name.unwrap_or_default();
     match page::entry(&port.snapshot(), &port.history, &port.admission.config(), &name, port.now()).await {
         Some(page) => html(page.into_string()),
-        None => (StatusCode::NOT_FOUND, format!("there is no entry {name:?} in the configuration\n")).into_response(),
+        None => port.not_found(&headers, &format!("there is no entry {name:?} in the configuration")),
     }
+}
+
+async fn help(State(port): State<Port>) -> Response {
+    html(page::help(&port.snapshot(), port.now()).into_string())
 }
 
 async fn search(State(port): State<Port>, Query(query): Query<QueryParameters>) -> Response {
@@ -154,9 +172,17 @@ async fn metrics(State(port): State<Port>, headers: HeaderMap) -> impl IntoRespo
     (headers, port.metrics.encode_as(format))
 }
 
-async fn unknown(uri: Uri) -> (StatusCode, String) {
-    let routes = "the routes are /, /entry, /search, /healthz, /readyz, /status and /metrics";
-    (StatusCode::NOT_FOUND, format!("there is no route {}: {routes}\n", uri.path()))
+async fn unknown(State(port): State<Port>, uri: Uri, headers: HeaderMap) -> Response {
+    let routes = "the routes are /, /entry, /search, /help, /healthz, /readyz, /status and /metrics";
+    port.not_found(&headers, &format!("there is no route {}: {routes}", uri.path()))
+}
+
+/// Returns true if the client is a browser. Programs do not request HTML by name.
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|range| {
+        range.split(';').next().is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("text/html"))
+    })
 }
 
 async fn read_only() -> (StatusCode, &'static str) {
@@ -211,6 +237,13 @@ mod tests {
         answer
     }
 
+    #[test]
+    fn only_browsers_get_a_page_for_an_unknown_address() {
+        let accepts = |value: &str| accepts_html(&HeaderMap::from_iter([(header::ACCEPT, value.parse().unwrap())]));
+        assert!(accepts("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8") && accepts("image/png, Text/HTML;q=0.7"));
+        assert!(!accepts("*/*") && !accepts("application/json") && !accepts_html(&HeaderMap::new()));
+    }
+
     async fn get(snapshot: Snapshot, path: &str) -> (u16, String) {
         request(snapshot, second(1), "GET", path).await
     }
@@ -249,8 +282,8 @@ mod tests {
     async fn known_routes_answer_and_unknown_ones_explain() {
         assert!(get(working(), "/metrics").await.1.contains("transship_build_info{version=\"1.2.3\"} 1\n"));
         assert!(get(working(), "/").await.1.starts_with("<!DOCTYPE html>"));
-        let unknown =
-            "there is no route /nope: the routes are /, /entry, /search, /healthz, /readyz, /status and /metrics\n";
+        let unknown = "there is no route /nope: the routes are /, /entry, /search, /help, /healthz, /readyz, /status and \
+                       /metrics\n";
         assert_eq!(get(working(), "/nope?x=1").await, (404, unknown.into()));
         let refused = (405, "the status port is read-only: use GET\n".into());
         assert_eq!(request(working(), second(1), "POST", "/status").await, refused);

@@ -127,6 +127,10 @@ pub struct EntryState {
     #[serde(default)]
     #[serde(serialize_with = "json_form::optional_instant")]
     pub paused_until: Option<DateTime<Utc>>,
+    /// True if the last complete run found no tag for the selection, or no tag for a part of the selection, such as a
+    /// pattern of `include`.
+    #[serde(default)]
+    pub never_matched: bool,
 }
 
 /// Run in progress.
@@ -148,6 +152,15 @@ pub struct RunningState {
     /// Bytes of blobs sent so far, including failed transfers.
     #[serde(default, rename = "bytes")]
     pub bytes_sent: u64,
+    /// Bytes of blobs that the run sends in total, as far as they are known: the bytes sent so far, and the remaining
+    /// bytes of the blobs in transfer. The number grows while the run starts further transfers. `None` if an older
+    /// daemon does not report the number.
+    #[serde(default)]
+    pub bytes_expected: Option<u64>,
+    /// The rate over the last seconds, in bytes per second, of all transfers of the run together; `None` in the first
+    /// second.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
 }
 
 /// Entry that is due and waits for a slot.
@@ -422,6 +435,8 @@ pub(super) mod tests {
                     counts: TagCounts { unchanged: 3, ..TagCounts::default() },
                     tags: Some(17),
                     bytes_sent: 250,
+                    bytes_expected: Some(1000),
+                    bytes_per_second: Some(100),
                 }),
                 last_run: Some(LastRun {
                     run: 7,
@@ -437,6 +452,7 @@ pub(super) mod tests {
                 failures: 0,
                 paused_since: None,
                 paused_until: None,
+                never_matched: false,
             }],
             waiting: vec![WaitingState { entry: "team".into(), since: second(-2), trigger: "schedule".into() }],
             in_flight: vec![TransferState {

@@ -58,26 +58,40 @@ impl Check {
             return Ok(if read.is_ok() { Exit::Ok } else { Exit::Usage });
         }
         let config = read.map_err(Failure::usage)?;
-        for warning in unverified(&config) {
-            output.line(format!("{file}: warning: {warning}"))?;
-        }
+        let of_settings = settings_warnings(&config);
+        of_settings.iter().try_for_each(|warning| output.line(format!("{file}: warning: {warning}")))?;
         // The text of these warnings begins with their place.
         config.warnings.iter().try_for_each(|warning| output.line(format!("warning: {warning}")))?;
-        let count = config.entries.len();
-        output.line(format!("{file}: all is well, {count} {}", if count == 1 { "entry" } else { "entries" }))?;
+        let entries = count(config.entries.len(), "entry", "entries");
+        let warnings = of_settings.len() + config.warnings.len();
+        output.line(match warnings {
+            0 => format!("{file}: all is well, {entries}"),
+            _ => format!("{file}: valid, {entries}, {}", count(warnings, "warning", "warnings")),
+        })?;
         Ok(Exit::Ok)
     }
 }
 
-/// Returns a warning for each registry whose certificate is not verified.
-fn unverified(config: &Config) -> Vec<Warning> {
+/// Returns a count with its noun: `1 entry`, `2 entries`.
+fn count(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Returns the warnings without a place in the file: registries whose certificate is not verified, and the absence of
+/// entries.
+fn settings_warnings(config: &Config) -> Vec<Warning> {
     let warning = |text| Warning { entry: None, text, remedy: None };
-    config.unverified().into_iter().map(warning).collect()
+    let no_entries = config.entries.is_empty().then(|| Warning {
+        entry: None,
+        text: "the configuration has no entries, so transship copies nothing".to_owned(),
+        remedy: Some("write a list of entries under `sync`".to_owned()),
+    });
+    config.unverified().into_iter().map(warning).chain(no_entries).collect()
 }
 
 impl<'a> Report<'a> {
     fn new(file: &str, read: &'a Result<Config, Problems>) -> Self {
-        let warnings = read.as_ref().map(|config| [unverified(config), config.warnings.clone()].concat());
+        let warnings = read.as_ref().map(|config| [settings_warnings(config), config.warnings.clone()].concat());
         let warnings = warnings.unwrap_or_default();
         let file = file.to_owned();
         let mut report = Report { file, entries: Vec::new(), problems: Vec::new(), more_problems: 0, warnings };
@@ -124,10 +138,35 @@ mod tests {
         let text = format!("{GOOD}registries: {{h.example: {{tls: {{insecure_skip_verify: true}}}}}}\n");
         let warning = "h.example: the certificate of the server is not verified (tls.insecure_skip_verify): anyone on \
                        the network path can read the credentials and change the images";
-        let expected = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
+        let expected = format!("sync.yaml: warning: {warning}\nsync.yaml: valid, 1 entry, 1 warning\n");
         assert_eq!(checked(false, &text), (Ok(Exit::Ok), expected));
         let json: serde_json::Value = serde_json::from_str(&checked(true, &text).1).unwrap();
         assert_eq!(json["warnings"], serde_json::json!([{"entry": null, "text": warning, "remedy": null}]));
+    }
+
+    #[test]
+    fn configuration_without_entries_causes_a_warning() {
+        let (exit, printed) = checked(false, "version: 1\nsync: []\n");
+        let expected = "sync.yaml: warning: the configuration has no entries, so transship copies nothing: write a \
+                        list of entries under `sync`\nsync.yaml: valid, 0 entries, 1 warning\n";
+        assert_eq!((exit, printed.as_str()), (Ok(Exit::Ok), expected));
+        let json: serde_json::Value = serde_json::from_str(&checked(true, "version: 1\nsync: []\n").1).unwrap();
+        assert_eq!(json["warnings"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn json_output_names_the_file_of_each_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let (main, part) = (folder.path().join("sync.yaml"), folder.path().join("a.yaml"));
+        std::fs::write(&main, "version: 1\ninclude: a.yaml\nsync: [{name: a, sorce: h/x, target: h.e/x}]\n").unwrap();
+        std::fs::write(&part, "sync:\n  - {name: b, source: h.example/b, tagret: t.example/b}\n").unwrap();
+        let buffer = OutputBuffer::default();
+        let read = crate::config::load(&main, &|_| Some("/tmp".into()));
+        Check { json: true }.print_result(&main.to_string_lossy(), read, &mut buffer.output()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&buffer.text()).unwrap();
+        let places = json["problems"].as_array().unwrap().iter().map(|problem| (&problem["file"], &problem["line"]));
+        let expected = [(main, 3), (part, 2)].map(|(file, line)| (file.display().to_string().into(), line.into()));
+        assert_eq!(places.collect::<Vec<_>>(), expected.iter().map(|(file, line)| (file, line)).collect::<Vec<_>>());
     }
 
     #[test]

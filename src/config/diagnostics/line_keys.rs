@@ -12,6 +12,8 @@ enum Piece<'l> {
     Empty,
     /// Text without a key: an item of a list, or the rest of a text that contains a comma.
     Text,
+    /// Key that is joined to its value, because the space after the colon is missing.
+    Joined(&'l str),
     /// Key. The flag is true if text follows the key.
     Pair(&'l str, bool),
     /// More than one key, which YAML never has in one place.
@@ -101,7 +103,9 @@ fn shows_values(schema: &Schema, line: &str, above: &[&str]) -> bool {
                 Some(takes) if takes.scalar => last = Some(takes),
                 _ => return false,
             },
-            Piece::Text | Piece::Several => return false,
+            Piece::Joined(_) if last.is_some_and(|takes| takes.list) => {}
+            Piece::Joined(key) if values_of_setting(schema, key).is_some_and(|takes| takes.scalar) => {}
+            Piece::Text | Piece::Joined(_) | Piece::Several => return false,
         }
     }
     true
@@ -112,7 +116,7 @@ pub(crate) fn has_unknown_key(schema: &Schema, line: &str) -> bool {
     let written = line.split_once(" #").map_or(line, |(written, _)| written);
     !written.trim_start().starts_with('#')
         && split_pieces(written).any(|piece| match piece {
-            Piece::Empty | Piece::Text => false,
+            Piece::Empty | Piece::Text | Piece::Joined(_) => false,
             Piece::Pair(key, _) => values_of_setting(schema, key).is_none(),
             Piece::Several => true,
         })
@@ -132,7 +136,7 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     let key = |piece| match piece {
         Piece::Pair(key, _) => Some(Some(key)),
         Piece::Several => Some(None),
-        Piece::Empty | Piece::Text => None,
+        Piece::Empty | Piece::Text | Piece::Joined(_) => None,
     };
     split_pieces(line).filter_map(key).last()
 }
@@ -184,13 +188,28 @@ fn parse_piece(text: &str) -> Piece<'_> {
     }
     let mut ends = text.char_indices().filter(|(at, c)| *c == ':' && ends_key(text, *at));
     match (ends.next(), ends.next()) {
-        (None, _) => Piece::Text,
+        (None, _) => split_joined(text).map_or(Piece::Text, Piece::Joined),
         (Some((at, _)), None) => {
             let key = text[..at].trim_matches(['"', '\'', ' ', '\t']);
             Piece::Pair(key, !text[at + 1..].trim().is_empty())
         }
         (Some(_), Some(_)) => Piece::Several,
     }
+}
+
+/// Returns the known key at the beginning of a line that is joined to its value, and the column of the key, from 1.
+pub(crate) fn find_joined_key<'l>(schema: &Schema, line: &'l str) -> Option<(&'l str, usize)> {
+    let text = line.trim_start_matches([' ', '-']);
+    let has_pair = text.char_indices().any(|(at, c)| c == ':' && ends_key(text, at));
+    let key = split_joined(text).filter(|key| schema.is_known(key) && !has_pair)?;
+    Some((key, line.chars().count() - text.chars().count() + 1))
+}
+
+/// Returns the word before the first colon, if text follows the colon without a space.
+fn split_joined(text: &str) -> Option<&str> {
+    let (key, value) = text.split_once(':')?;
+    let is_word = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
+    (is_word && !value.is_empty() && !value.starts_with([' ', '/'])).then_some(key)
 }
 
 /// Returns true if the colon at a byte ends a key: a space or nothing follows, or the key is in quotes.
@@ -211,6 +230,7 @@ mod tests {
             "  schedule: */15 * * * *",
             "  - {name: a, source: ghcr.io/x/y, schedule: @daily}",
             "    include: [\"3.*\", *slim, re:v[0-9]+",
+            "    source:ghcr.io/x/y",
             "  memory: \"1GiB",
             "  status: [x",
             "  - {name: a, target: ${HOST}/y}",
@@ -222,6 +242,8 @@ mod tests {
             "  api_key: hunter2",
             "  api_key:hunter2",
             "  \"api_key\":\"hunter2\"",
+            "  re:hunter2",
+            "  password:hunter2",
             "  my key: hunter2",
             "  {name: a, api_key: \"hunter2}",
             "  {name: a, api_key:hunter2",

@@ -1,10 +1,11 @@
 //! Syntax errors of text that is not valid YAML: the parser's error in the operator's terms, with the probable mistake.
 
-use super::line_keys::excerpt_by_keys;
+use super::line_keys::{excerpt_by_keys, find_joined_key};
 use super::problem::{Excerpt, Problem, Problems};
 use super::text::split_lines;
 use crate::config::keys::schema::Schema;
 use crate::config::yaml::document::Format;
+use crate::config::yaml::expand::{EXPRESSION, EXPRESSION_HINT};
 
 /// Explanations of the parser's messages. A row has a part of the parser's message, our message and the remedy. The
 /// first row whose part occurs in the parser's message applies.
@@ -56,13 +57,23 @@ pub(crate) fn describe_syntax_error(
 ) -> Problems {
     let lines = split_lines(text);
     let whole = error.to_string();
-    let (line, column) = find_mistake(&lines, error, &whole);
+    let (line, column) = find_mistake(schema, &lines, error, &whole);
     let written = lines.get(line - 1).copied().unwrap_or_default();
+    let joined = find_joined_key(schema, written).filter(|_| is_about_keys(&whole));
     let excerpt = Excerpt { text: written.to_owned(), start: column - 1, length: 1 };
     let excerpt = excerpt_by_keys(schema, &lines, line, format, excerpt);
     let shown = excerpt.as_ref().is_some_and(|excerpt| excerpt.text == written).then_some(written);
-    let (column, message, hint) = explain(shown, column, &whole);
-    let excerpt = excerpt.map(|excerpt| Excerpt { start: column - 1, ..excerpt });
+    let (column, message, hint) = match joined {
+        Some((key, column)) => {
+            (column, format!("no space after the colon of `{key}:`"), Some(format!("write `{key}: …`")))
+        }
+        None if is_about_keys(&whole) && !written.contains(':') => {
+            (column, "a key without a colon".to_owned(), Some("write `key: value`".to_owned()))
+        }
+        None => explain(shown, column, &whole),
+    };
+    let length = joined.map_or(1, |(key, _)| key.len() + 1);
+    let excerpt = excerpt.map(|excerpt| Excerpt { start: column - 1, length, ..excerpt });
     let excerpt = excerpt.filter(|excerpt| !excerpt.text.trim().is_empty());
     let problem = Problem { file: file.to_owned(), line, column, message, hint, excerpt };
     Problems::from_problem(problem)
@@ -70,15 +81,21 @@ pub(crate) fn describe_syntax_error(
 
 /// Returns the place to point at: the opening place of an unclosed construct, otherwise the place where the parser
 /// stopped.
-fn find_mistake(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
+fn find_mistake(schema: &Schema, lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
     if (whole.contains("scanning a quoted scalar") && whole.contains("end of stream"))
         || whole.contains("expected ',' or")
+        || whole.contains("could not find expected ':'")
     {
         let (_, opened) = whole.rsplit_once("line ").unwrap_or_default();
         let mut numbers = opened.split(" column ").map(str::parse);
         if let (Some(Ok(line)), Some(Ok(column))) = (numbers.next(), numbers.next()) {
             return (line, column);
         }
+    }
+    if whole.contains("mapping values are not allowed")
+        && let Some(place) = error.location().and_then(|location| find_key_above(schema, lines, location.line()))
+    {
+        return place;
     }
     if let Some(location) = error.location() {
         return (location.line().max(1), location.column().max(1));
@@ -90,6 +107,23 @@ fn find_mistake(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usiz
         return (next.map_or(1, |next| first + next + 2), 1);
     }
     (1, 1)
+}
+
+/// Returns true if the parser's error is about a missing colon or about a key in an unexpected place.
+fn is_about_keys(whole: &str) -> bool {
+    whole.contains("could not find expected ':'") || whole.contains("mapping values are not allowed")
+}
+
+/// Returns the place of a text that was meant as a key with its value: the text is right above the line of the next
+/// key, and YAML joins both lines to one text.
+fn find_key_above(schema: &Schema, lines: &[&str], line: usize) -> Option<(usize, usize)> {
+    let above = lines.get(..line.checked_sub(1)?)?;
+    let at = above.iter().rposition(|line| !line.trim().is_empty())?;
+    let text = above[at].trim_start();
+    let column = above[at].chars().count() - text.chars().count() + 1;
+    let is_alone = !text.contains(':') && !text.starts_with(['-', '#', '"', '\'', '[', '{', '%']);
+    let joined = find_joined_key(schema, above[at]).map(|(_, column)| (at + 1, column));
+    joined.or_else(|| is_alone.then_some((at + 1, column)))
 }
 
 /// Returns the column to point at, the message and the remedy. `line` is `None` if the line may contain a secret.
@@ -117,6 +151,10 @@ fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize
         let hint = if c == '\t' { "write a space".to_owned() } else { format!("quote the value: \"{word}\"") };
         let message = if c == '\t' { "a tab".to_owned() } else { format!("`{c}` cannot begin unquoted text in YAML") };
         return Some((column, message, Some(hint)));
+    }
+    if let Some((before, _)) = line.split_once("${{") {
+        let column = before.chars().count() + 1;
+        return Some((column, EXPRESSION.to_owned(), own(EXPRESSION_HINT)));
     }
     if let Some((before, _)) = line.split_once("${").filter(|_| whole.contains("expected")) {
         let column = before.chars().count() + 1;
@@ -226,6 +264,30 @@ mod tests {
         ] {
             assert_eq!(message(text), expected);
         }
+    }
+
+    #[test]
+    fn missing_space_after_a_colon_is_reported_in_its_own_line() {
+        let first_line = |text: &str| {
+            let error = read(text).unwrap_err();
+            problem("f", text, Format::Configuration, &error).to_string()
+        };
+        let entry = "version: 1\nsync:\n  - name: a\n    source: h.example/x\n";
+        for (text, place) in [
+            ("version:1\nsync: []\n".to_owned(), "f:1:1: no space after the colon of `version:`"),
+            (format!("{entry}    target:127.0.0.1:5000/x\n"), "f:5:5: no space after the colon of `target:`"),
+            (format!("{entry}    target:h.example/x\n    schedule: never\n"), "f:5:5: no space after the colon of"),
+            (format!("{entry}    target:h.example/x\n  - name: b\n"), "f:5:5: no space after the colon of `target:`"),
+            ("sync:\n  - name:a\n    source: h/x\n".to_owned(), "f:2:5: no space after the colon of `name:`"),
+            ("registries:\n  a.b:\n    password:hunter2\n    x: 1\n".to_owned(), "f:3:5: no space after the colon of"),
+            ("version 1\nsync: []\n".to_owned(), "f:1:1: a key without a colon"),
+        ] {
+            let shown = first_line(&text);
+            assert!(shown.starts_with(place) && !shown.contains("hunter2"), "{shown}");
+        }
+        let shown = first_line(&format!("{entry}    target:h.example/x\n"));
+        let excerpt = "5 |     target:h.example/x\n  |     ^^^^^^^ write `target: …`";
+        assert!(shown.ends_with(excerpt), "{shown}");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use crate::config::keys::nearest::find_nearest;
 use crate::config::keys::schema::Schema;
 use crate::config::keys::table::Table;
 use crate::config::yaml::node::Node;
+use crate::config::yaml::scalar::has_curly_quotes;
 
-/// Creates the problem of an unknown key of a map with the keys of `table`. The hint is the nearest known key,
-/// otherwise the place where the key belongs, otherwise a list of the known keys.
+/// Creates the problem of an unknown key of a map with the keys of `table`. The hint is the key that the written name
+/// means in other programs, otherwise the nearest known key, otherwise the place where the key belongs, otherwise a
+/// list of the known keys.
 pub(crate) fn unknown_key(
     schema: &'static Schema,
     table: &'static Table,
@@ -28,6 +30,12 @@ pub(crate) fn unknown_key(
     let names: Vec<&str> = table.keys().map(|key| key.name).collect();
     if let Some((before, _)) = name.split_once(':').filter(|(before, _)| table.find(before).is_some()) {
         return found.with_hint(format!("write a space after the colon of `{before}:`"));
+    }
+    if has_curly_quotes(name) {
+        return found.with_hint("YAML reads curly quotes as a part of the key: write the key without quotes");
+    }
+    if let Some(synonym) = schema.find_synonym(table, name) {
+        return found.with_hint(synonym.remedy());
     }
     if let Some(near) = find_nearest(name, names.iter().copied()) {
         return found.with_hint(format!("did you mean `{near}`?"));

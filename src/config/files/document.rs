@@ -3,7 +3,10 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::other_program::OtherProgram;
+use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
 use crate::config::diagnostics::problem::Problems;
+use crate::config::diagnostics::report::locate_problems;
 use crate::config::diagnostics::schema_place::is_configuration;
 use crate::config::diagnostics::syntax_error::describe_syntax_error;
 use crate::config::keys::schema::Schema;
@@ -26,15 +29,36 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problems> {
         };
         Problems::whole_file(&name, message)
     })?;
+    if is_utf16(&bytes) {
+        let message = "is UTF-16 text, which PowerShell writes with `>`: save the file as UTF-8, in PowerShell with \
+                       `Out-File -Encoding utf8`";
+        return Err(Problems::whole_file(&name, message.to_owned()));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Problems::whole_file(&name, format!("is not UTF-8 text (line {line})"))
     })
 }
 
+/// Returns true if a text is encoded as UTF-16: with a byte order mark, or with a zero byte in its first character.
+fn is_utf16(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [first, second, ..] => (*first == 0) != (*second == 0),
+        _ => false,
+    }
+}
+
 /// Parses a configuration, or a file that a configuration includes.
 pub(super) fn parse_configuration(name: &str, text: &str, schema: &'static Schema) -> Result<Document, Problems> {
     let document = parse(name, text, Format::Configuration, schema)?;
+    if let Some(program) = OtherProgram::detect(&document.root) {
+        // No line is shown, because the masks do not know the keys of the other program.
+        let found = Diagnostic::new(&[], Part::Value, program.message()).with_hint(program.remedy(name));
+        let document = Document { format: Format::Unknown, ..document };
+        let unknown = || Problems::whole_file(name, program.message());
+        return Err(locate_problems(&document, vec![found], |_| None).unwrap_or_else(unknown));
+    }
     let is_configuration = is_configuration(schema, &document.root);
     let format = if is_configuration { Format::Configuration } else { Format::Unknown };
     Ok(Document { format, ..document })

@@ -44,7 +44,12 @@ pub(super) fn find_included(file: &Path, root: &Node, environment: Environment<'
         } else if paths.is_empty() && !glob::is_pattern(&pattern) {
             included.refused.push(found(format!("there is no file {pattern}")));
         } else if paths.is_empty() {
-            included.unmatched.push(found(format!("no file matches {pattern}, so this pattern includes nothing")));
+            let warning = found(format!("no file matches {pattern}, so this pattern includes nothing"));
+            included.unmatched.push(warning.with_hint("correct the pattern, or remove it"));
+        } else if !glob::is_pattern(&pattern) && path.is_dir() {
+            let problem = found(format!("{pattern} is a folder, and only files can be included"));
+            included.refused.push(problem.with_hint(format!("write `{}`", path.join("*.yaml").display())));
+            continue;
         }
         for path in paths {
             if path != file && !included.paths.contains(&path) {

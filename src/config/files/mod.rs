@@ -4,6 +4,7 @@ pub(super) mod content;
 pub(super) mod document;
 mod glob;
 mod includes;
+mod other_program;
 #[cfg(test)]
 mod tests;
 pub(super) mod third_party;

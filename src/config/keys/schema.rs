@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::nearest::find_nearest;
 use super::secret_text::{has_form, is_one_word, is_plain, looks_secret, sounds_secret};
+use super::synonym::Synonym;
 use super::table::{SafeForm, Shape, Table};
 
 /// Schema of a file.
@@ -19,6 +20,8 @@ pub(crate) struct Schema {
     maps_of_names: BTreeSet<&'static str>,
     /// Forms of the values that are no secrets, by the name of their key.
     safe_forms: BTreeMap<&'static str, SafeForm>,
+    /// Names that other programs use for the keys of a table.
+    synonyms: &'static [(&'static Table, &'static [Synonym])],
 }
 
 /// Secrecy of a map: the keys and values in it that may be secrets.
@@ -36,8 +39,13 @@ pub(crate) enum Secrecy {
 
 impl Schema {
     /// Creates the schema of files whose top level has the keys of `root`. `tables` lists all tables of the schema. If
-    /// several tables have a key, the hint about a misplaced key names the first of these tables.
-    pub(crate) fn new(root: &'static Table, tables: &[&'static Table]) -> Self {
+    /// several tables have a key, the hint about a misplaced key names the first of these tables. `synonyms` lists the
+    /// names that other programs use for the keys of a table.
+    pub(crate) fn new(
+        root: &'static Table,
+        tables: &[&'static Table],
+        synonyms: &'static [(&'static Table, &'static [Synonym])],
+    ) -> Self {
         let keys = || tables.iter().flat_map(|table| table.keys());
         let mut schema = Self {
             root,
@@ -45,6 +53,7 @@ impl Schema {
             secret_keys: keys().filter(|key| key.secret).map(|key| key.name).collect(),
             maps_of_names: BTreeSet::new(),
             safe_forms: keys().filter_map(|key| Some((key.name, key.safe_form?))).collect(),
+            synonyms,
         };
         // Every secret takes these two keys instead of a text.
         schema.safe_forms.extend([("env", SafeForm::Variable), ("file", SafeForm::Path)]);
@@ -72,6 +81,18 @@ impl Schema {
                 self.reach(below, self.secrecy_below(secrecy, key.name), reached);
             }
         }
+    }
+
+    /// Returns the synonym that is written in a map with the keys of `table`. A hyphen counts as `_`.
+    pub(crate) fn find_synonym(&self, table: &'static Table, written: &str) -> Option<&'static Synonym> {
+        let written = written.to_lowercase().replace('-', "_");
+        self.synonyms_of(table).iter().find(|synonym| synonym.written == written)
+    }
+
+    /// Returns the synonyms of the keys of `table`.
+    pub(crate) fn synonyms_of(&self, table: &'static Table) -> &'static [Synonym] {
+        let own = self.synonyms.iter().find(|(other, _)| std::ptr::eq(*other, table));
+        own.map_or(&[], |(_, synonyms)| synonyms)
     }
 
     /// Returns the table of the top level.
@@ -138,14 +159,15 @@ impl Schema {
         }
     }
 
-    /// Returns true if a key nearly matches a key of a map of this secrecy. For sections with secrets, the keys of the
-    /// maps directly below a section also count.
+    /// Returns true if a key nearly matches a key of a map of this secrecy, or is a synonym of such a key. For sections
+    /// with secrets, the keys of the maps directly below a section also count.
     fn is_near(&self, key: &str, secrecy: Secrecy) -> bool {
         let own = self.tables.iter().filter(|(_, other)| *other == secrecy).map(|(table, _)| *table);
+        let is_synonym = own.clone().any(|table| self.find_synonym(table, key).is_some());
         let sections = own.clone().filter(|_| secrecy == Secrecy::Section);
         let tables = own.chain(sections.flat_map(Table::below));
         let known = tables.flat_map(Table::keys).map(|key| key.name).chain(["env", "file"]);
-        find_nearest(key, known).is_some()
+        is_synonym || find_nearest(key, known).is_some()
     }
 
     /// Returns true if a scalar has the form that its key takes, and is not a secret: a name, a path, an address. The

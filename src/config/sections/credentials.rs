@@ -4,7 +4,7 @@
 use super::aws::{AWS, read_aws};
 use super::azure::{AZURE, AZURE_WORDS, read_azure};
 use super::gcp::{GCP, read_gcp};
-use super::secret::{check_readable, read_secret};
+use super::secret::{check_readable, read_secret, read_secret_of_lines};
 use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
 use crate::config::keys::table::{ANY, Alternative, SafeForm, Shape, Table, key};
 use crate::config::reader::{Fields, Reader, Value};
@@ -205,7 +205,7 @@ fn read_helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
 }
 
 fn read_command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
-    let items = reader.items(value, "a list of a program and its arguments")?;
+    let items = reader.listed_texts(value, "a list of a program and its arguments")?;
     let line: Option<Vec<String>> = items.iter().map(|item| reader.text(item, "a word of a command")).collect();
     let line = line?;
     if line.first().is_none_or(String::is_empty) {
@@ -230,7 +230,7 @@ fn read_variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String,
         let text = match value.node {
             // Most variables are not secrets, so plain text causes no warning.
             Node::Text(text) => Secret::Value(reader.accept(&value, expand(text, reader.environment))?.into()),
-            _ => read_secret(reader, &value)?,
+            _ => read_secret_of_lines(reader, &value)?,
         };
         Some((name.to_owned(), text))
     };

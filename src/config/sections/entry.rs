@@ -7,6 +7,7 @@ use super::entry_credentials::{SIDES, Sides, read_sides};
 use super::repositories::{REPOSITORIES, read_repositories};
 use super::settings::{SETTINGS, Settings, read_settings};
 use super::tag_names::{Names, TAG_NAMES, read_tag_names};
+use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
 use crate::config::keys::table::{ANY, Shape, Table, key};
 use crate::config::model::endpoint::{Endpoint, TargetEndpoint};
 use crate::config::model::entry::{Entry, EntryName};
@@ -80,7 +81,7 @@ pub(crate) struct Draft<'n> {
 
 /// Reads an entry. Absent keys take their values from `defaults`.
 pub(crate) fn read_entry<'n>(reader: &Reader<'_>, value: &Value<'n>, defaults: &Settings<'n>) -> Option<Draft<'n>> {
-    let fields = reader.fields(value, &ENTRY)?;
+    let fields = reader.fields_with_hints(value, &ENTRY, |key| suggest_key(value, key))?;
     let name = fields.get("name").and_then(|value| reader.placed(value, "a name"));
     let source = fields.get("source").and_then(|value| reader.placed(value, "a repository"));
     let targets = read_targets(reader, value, &fields);
@@ -89,8 +90,41 @@ pub(crate) fn read_entry<'n>(reader: &Reader<'_>, value: &Value<'n>, defaults: &
     let repositories = repositories.and_then(|value| Some((read_repositories(reader, value)?, value.clone())));
     let names = read_tag_names(reader, &fields);
     let settings = read_settings(reader, &fields).over(defaults);
+    warn_about_unused_timing(reader, &fields, &settings);
     fields.assert_all_read();
     Some(Draft { name, source, targets, credentials, repositories, names, settings })
+}
+
+/// Returns the hint for a missing key of an entry: a name from the source, or the form of the value.
+fn suggest_key(entry: &Value<'_>, key: &str) -> Option<String> {
+    if key != "name" {
+        return (key == "source").then(|| "write `source: HOST/REPOSITORY`".to_owned());
+    }
+    let source = entry.pairs().find_map(|(key, value)| match value.node {
+        Node::Text(text) if key == "source" => Some(text.trim_end_matches("/**")),
+        _ => None,
+    });
+    let last = source.unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let name = last.split([':', '@']).next().unwrap_or_default().parse::<EntryName>();
+    Some(name.map_or_else(|_| "write `name: NAME`".to_owned(), |name| format!("write `name: {name}`")))
+}
+
+/// Warns about keys of an entry that only a schedule uses, in an entry without one.
+fn warn_about_unused_timing(reader: &Reader<'_>, fields: &Fields<'_>, settings: &Settings<'_>) {
+    if settings.has_firings() {
+        return;
+    }
+    for key in ["jitter", "timezone"] {
+        if let Some(value) = fields.get(key) {
+            let found = Diagnostic::new(&value.path, Part::Value, format!("`{key}` has no effect without `schedule`"));
+            let hint = format!("write a `schedule`, or remove `{key}`");
+            let name = fields.get("name").and_then(|value| match value.node {
+                Node::Text(text) => Some(text.clone()),
+                _ => None,
+            });
+            reader.add_warning(name, found.with_hint(hint));
+        }
+    }
 }
 
 fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>) -> Vec<Placed<'n, Endpoint>> {
@@ -120,7 +154,7 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
             read_target(reader, one).into_iter().collect()
         }
         (None, Some(several)) => {
-            let items = reader.items(several, "a list of repositories").unwrap_or_default();
+            let items = reader.listed_texts(several, "a list of repositories").unwrap_or_default();
             if items.is_empty() && matches!(several.node, Node::List(_)) {
                 reader.refuse(several, "`targets` is empty: an entry needs at least one target");
             }

@@ -97,7 +97,7 @@ fn read_figure<T>(
 }
 
 fn read_profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<&'static LimitProfile>> {
-    let text = reader.text(value, "a profile like docker-hub, or none")?;
+    let text = reader.word_text(value, "a profile like docker-hub, or none")?;
     if text == NONE {
         return Some(Figure::Lifted);
     }

@@ -19,6 +19,7 @@ mod service_address;
 pub(crate) mod settings;
 mod socket_path;
 mod status;
+mod synonyms;
 pub(crate) mod tag_names;
 mod tags;
 mod timeouts;

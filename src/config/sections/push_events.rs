@@ -109,7 +109,7 @@ fn read_receivers(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeMap<Ent
 fn read_receiver(reader: &Reader<'_>, value: &Value<'_>) -> Option<Receiver> {
     let fields = reader.fields(value, &RECEIVER)?;
     let kind = fields.get("kind").and_then(|value| {
-        let text = reader.text(value, "the kind of a sender")?;
+        let text = reader.word_text(value, "the kind of a sender")?;
         reader.accept(value, text.parse::<HookKind>())
     });
     let secret = fields.get("secret").and_then(|value| {

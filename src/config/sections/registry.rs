@@ -77,8 +77,14 @@ pub(crate) static REGISTRY: Table = Table {
 
 /// Reads the options of all registries.
 pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, Options> {
-    if !matches!(value.node, Node::Map(_) | Node::Null) {
-        reader.refuse_type(value, "a map with the hosts of registries as its keys");
+    let expected = "a map with the hosts of registries as its keys";
+    match value.node {
+        Node::Map(_) | Node::Null => {}
+        Node::List(_) => {
+            let hint = "write each registry without `- `, as in `ghcr.io: {plain_http: true}`";
+            reader.refuse_type_with_hint(value, expected, hint);
+        }
+        _ => reader.refuse_type(value, expected),
     }
     let mut registries = BTreeMap::new();
     let mut places: BTreeMap<RegistryHost, Vec<usize>> = BTreeMap::new();
@@ -90,7 +96,15 @@ pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMa
             Err(error) => {
                 let is_shown = reader.schema().may_show(name, Secrecy::Settings) && is_host_like(name);
                 let message = if is_shown { error.to_string() } else { "this key is not a registry host".to_owned() };
-                reader.add_problem(Diagnostic::new(&value.path, Part::Key, message));
+                let found = Diagnostic::new(&value.path, Part::Key, message);
+                let hint = host_in_url(name).filter(|_| is_shown);
+                reader.add_problem(match hint {
+                    Some(host) if name.starts_with("http://") => {
+                        found.with_hint(format!("write `{host}`, and `plain_http: true` below it"))
+                    }
+                    Some(host) => found.with_hint(format!("write `{host}`")),
+                    None => found,
+                });
                 continue;
             }
         };
@@ -104,6 +118,12 @@ pub(crate) fn read_registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMa
         }
     }
     registries
+}
+
+/// Returns the host of a text that is a URL, or a host with a path.
+fn host_in_url(text: &str) -> Option<RegistryHost> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    rest.split('/').next().and_then(|host| host.parse().ok())
 }
 
 /// Reads the options of the registry at `host`. `host` is `None` if the key is not a valid host.
@@ -134,6 +154,6 @@ fn read_max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
 }
 
 fn read_kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<&'static Flavor> {
-    let text = reader.text(value, &Flavor::kinds_text())?;
+    let text = reader.word_text(value, &Flavor::kinds_text())?;
     reader.accept(value, text.parse())
 }

@@ -8,7 +8,7 @@ use super::notify::{notify_key, read_notify};
 use super::tags::{TAGS, Tags, read_tags};
 use super::timezone::read_timezone;
 use crate::config::keys::table::{ANY, DURATION, Key, Shape, Table, key};
-use crate::config::reader::{Fields, Placed, Reader, Value};
+use crate::config::reader::{Fields, Placed, Reader, Value, list_words};
 use crate::config::yaml::node::Node;
 use crate::notify::Notify;
 use crate::oci::Platform;
@@ -112,14 +112,50 @@ pub(crate) fn read_settings<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Set
         platforms: get("platforms").and_then(|value| read_platforms(reader, value)),
         referrers: get("referrers").and_then(|value| reader.bool(value)),
         foreign_layers: get("foreign_layers").and_then(|value| reader.word(value, &ForeignLayers::NAMES)),
-        schedule: get("schedule").and_then(|value| reader.parsed(value, "a cron expression, every 15m or never")),
+        schedule: get("schedule").and_then(|value| read_schedule(reader, value)),
         on_start: get("on_start").and_then(|value| reader.bool(value)),
         timezone: get("timezone").and_then(|value| read_timezone(reader, value)),
         jitter: get("jitter").and_then(|value| reader.duration(value, 0..=MAX_JITTER)),
         timeout: get("timeout").and_then(|value| reader.duration(value, 1..=MAX_TIMEOUT)),
-        overwrite: get("overwrite").and_then(|value| reader.word(value, &Overwrite::NAMES)),
+        overwrite: get("overwrite").and_then(|value| read_overwrite(reader, value)),
         notify: get("notify").map(|value| read_notify(reader, value)),
     }
+}
+
+fn read_schedule(reader: &Reader<'_>, value: &Value<'_>) -> Option<Schedule> {
+    let hint_for = |text: &str| {
+        let name = format!("@{}", text.to_lowercase());
+        if humantime::parse_duration(text).is_ok() {
+            Some(format!("write `every {text}`"))
+        } else {
+            name.parse::<Schedule>().is_ok().then(|| format!("write \"{name}\""))
+        }
+    };
+    reader.parsed_with_hints(value, "a cron expression, every 15m or never", hint_for)
+}
+
+fn read_overwrite(reader: &Reader<'_>, value: &Value<'_>) -> Option<Overwrite> {
+    if let Node::Bool(moves) = value.node {
+        let word = if *moves { Overwrite::Always } else { Overwrite::Never };
+        reader.refuse_type_with_hint(value, &list_words(&Overwrite::NAMES), format!("write `{word}`"));
+        return None;
+    }
+    reader.word(value, &Overwrite::NAMES)
+}
+
+/// Returns the platform that the name of an architecture alone means.
+fn suggest_platform(text: &str) -> Option<String> {
+    let architecture = match text.to_lowercase().as_str() {
+        "x86_64" | "x64" | "amd64" => "amd64",
+        "aarch64" | "arm64" => "arm64",
+        "armhf" | "armv7" | "armv7l" => "arm/v7",
+        "i386" | "x86" | "386" => "386",
+        "ppc64le" => "ppc64le",
+        "riscv64" => "riscv64",
+        "s390x" => "s390x",
+        _ => return None,
+    };
+    Some(format!("write `linux/{architecture}`"))
 }
 
 #[expect(clippy::option_option, reason = "the outer `None` means that a problem was recorded, the inner one means all")]
@@ -137,7 +173,7 @@ fn read_platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<P
     }
     let mut platforms: Vec<Platform> = Vec::new();
     for item in &items {
-        match reader.parsed(item, "a platform like linux/amd64") {
+        match reader.parsed_with_hints(item, "a platform like linux/amd64", suggest_platform) {
             Some(platform) if platforms.contains(&platform) => {
                 reader.refuse(item, format!("duplicate platform {platform}"))
             }
@@ -149,6 +185,11 @@ fn read_platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<P
 }
 
 impl<'n> Settings<'n> {
+    /// Returns true if the entry has a schedule with firings.
+    pub(super) fn has_firings(&self) -> bool {
+        !matches!(self.schedule, None | Some(Schedule::Never))
+    }
+
     /// Returns these settings, completed by `defaults`. `tags` counts as one key.
     pub(super) fn over(self, defaults: &Settings<'n>) -> Self {
         Self {

@@ -3,6 +3,7 @@
 use crate::config::keys::table::{ANY, Shape, Table, key};
 use crate::config::reader::{Placed, Reader, Value};
 use crate::config::yaml::node::Node;
+use crate::oci::Tag;
 use crate::plan::{Pattern, Selection};
 
 pub(crate) static TAGS: Table = Table {
@@ -64,7 +65,9 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     let selection = Selection {
         include: include.iter().map(|(pattern, _)| pattern.clone()).collect(),
         exclude: exclude.into_iter().map(|(pattern, _)| pattern).collect(),
-        semver: fields.get("semver").and_then(|value| reader.parsed(value, "a range of versions like \">=1.2\"")),
+        semver: fields
+            .get("semver")
+            .and_then(|value| reader.parsed_with_hints(value, "a range of versions like \">=1.2\"", suggest_selection)),
         newest: fields.integer(reader, "newest"),
         at_least: fields.integer(reader, "at_least"),
     };
@@ -76,6 +79,13 @@ pub(crate) fn read_tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Ta
     }
     fields.assert_all_read();
     Some(Tags { selection, include })
+}
+
+/// Returns the keys that select the tag that is written as a range of versions.
+fn suggest_selection(text: &str) -> Option<String> {
+    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.parse::<Tag>().is_ok();
+    let hint = || format!("for this tag write `include: [{text}]`, and for the highest version write `newest: 1`");
+    is_word.then(hint)
 }
 
 /// Reports contradictory pins. A tag has one content at the target. So a tag has at most one pin, and no other item

@@ -46,6 +46,10 @@ pub(crate) static TLS: Table = Table {
 
 /// Reads the section. Returns `None` if the value is no map.
 pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
+    if let Some(hint) = explain_switch(value.node) {
+        reader.refuse_type_with_hint(value, "a map of keys like ca, certificate", hint);
+        return None;
+    }
     let fields = reader.fields(value, &TLS)?;
     let ca = fields.get("ca").and_then(|value| read_certificates(reader, value));
     let certificate = fields.get("certificate");
@@ -66,6 +70,24 @@ pub(crate) fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
     let insecure = fields.get("insecure_skip_verify").and_then(|value| reader.bool(value));
     fields.assert_all_read();
     Some(Tls { ca, identity, insecure_skip_verify: insecure.unwrap_or_default() })
+}
+
+/// Returns the remedy for a word that switches TLS on or off, as in configurations of other programs.
+fn explain_switch(node: &Node) -> Option<&'static str> {
+    let is_on = match node {
+        Node::Bool(is_on) => *is_on,
+        Node::Text(text) => match text.to_lowercase().as_str() {
+            "enabled" | "on" | "yes" => true,
+            "disabled" | "insecure" | "off" | "no" => false,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(if is_on {
+        "remove the key: transship uses TLS unless `plain_http: true` is written"
+    } else {
+        "write `plain_http: true` for HTTP, or `tls: {insecure_skip_verify: true}` to verify no certificate"
+    })
 }
 
 fn read_identity(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(Pem, Pem)> {

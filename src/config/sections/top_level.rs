@@ -17,15 +17,20 @@ use super::registry::REGISTRY;
 use super::repositories::REPOSITORIES;
 use super::settings::DEFAULTS;
 use super::status::STATUS;
+use super::synonyms::{
+    CREDENTIALS_SYNONYMS, DAEMON_SYNONYMS, ENTRY_SYNONYMS, LIMITS_SYNONYMS, REGISTRY_SYNONYMS, ROOT_SYNONYMS,
+    TAGS_SYNONYMS, TLS_SYNONYMS,
+};
 use super::tags::TAGS;
 use super::timeouts::TIMEOUTS;
 use super::tls::TLS;
 use super::upload::UPLOAD;
 use crate::config::keys::schema::Schema;
+use crate::config::keys::synonym::Synonym;
 use crate::config::keys::table::{Shape, Table, key};
 
 /// Schema of a file, which the reader, the JSON Schema, the hints and the masks use.
-pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT, TABLES));
+pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(&ROOT, TABLES, SYNONYMS));
 
 static ROOT: Table = Table {
     place: "at the top level",
@@ -81,4 +86,16 @@ static TABLES: &[&Table] = &[
     &NOTIFY,
     &WEBHOOK,
     &ROOT,
+];
+
+/// Synonyms of the keys of each table.
+static SYNONYMS: &[(&Table, &[Synonym])] = &[
+    (&ROOT, ROOT_SYNONYMS),
+    (&DAEMON, DAEMON_SYNONYMS),
+    (&REGISTRY, REGISTRY_SYNONYMS),
+    (&TLS, TLS_SYNONYMS),
+    (&CREDENTIALS, CREDENTIALS_SYNONYMS),
+    (&LIMITS, LIMITS_SYNONYMS),
+    (&ENTRY, ENTRY_SYNONYMS),
+    (&TAGS, TAGS_SYNONYMS),
 ];

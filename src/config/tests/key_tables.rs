@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::support::{example, keys_below, read};
 use crate::config::keys::schema::Secrecy;
 use crate::config::keys::secret_text::sounds_secret;
+use crate::config::keys::synonym::Synonym;
 use crate::config::keys::table::{Shape, Table};
 use crate::config::sections::top_level::SCHEMA;
 use crate::config::{difference, json_schema};
@@ -130,4 +131,16 @@ fn key_that_may_take_a_secret_is_marked_or_below_a_marked_one() {
         }
     }
     assert!(marked >= 8, "{marked} keys");
+}
+
+#[test]
+fn synonym_is_no_key_of_its_table_and_means_one() {
+    let synonyms = SCHEMA.tables().flat_map(|table| SCHEMA.synonyms_of(table).iter().map(move |one| (table, one)));
+    let mut count = 0;
+    for (table, Synonym { written, key, .. }) in synonyms {
+        assert!(table.find(written).is_none(), "`{written}` is a key {}", table.place);
+        assert!(table.find(key).is_some(), "`{key}` is no key {}", table.place);
+        count += 1;
+    }
+    assert!(count > 30, "{count} synonyms");
 }

@@ -3,6 +3,12 @@
 /// Lookup of environment variables; returns `None` if a variable is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
+/// Message about `${{ … }}`, an expression of GitHub Actions.
+pub(crate) const EXPRESSION: &str = "`${{ … }}` is an expression of GitHub Actions, and transship does not evaluate it";
+/// Remedy for [`EXPRESSION`].
+pub(crate) const EXPRESSION_HINT: &str =
+    "set an environment variable in the workflow, and write ${NAME}, or {env: NAME} for a secret";
+
 /// Error: a text cannot be expanded. No message repeats the text around the name, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
@@ -14,6 +20,8 @@ pub(crate) enum ExpandError {
     Credentials,
     #[error("the environment variable {0} is not set: set the variable, or write `$$` for a plain `$`")]
     Unset(String),
+    #[error("{EXPRESSION}: {EXPRESSION_HINT}")]
+    Expression,
     #[error("`${{` is not closed: write ${{NAME}}, or `$$` for a plain `$`")]
     Open,
     #[error(
@@ -34,6 +42,9 @@ pub(crate) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
             expanded.push('$');
             rest = after;
         } else if let Some(after) = after.strip_prefix('{') {
+            if after.starts_with('{') {
+                return Err(ExpandError::Expression);
+            }
             let (name, after) = after.split_once('}').ok_or(ExpandError::Open)?;
             if !is_name(name) {
                 return Err(ExpandError::Name);
@@ -97,6 +108,7 @@ mod tests {
              `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
         );
         assert_eq!(message("${A_1"), "`${` is not closed: write ${NAME}, or `$$` for a plain `$`");
+        assert!(message("${{ secrets.X }}").ends_with("write ${NAME}, or {env: NAME} for a secret"));
         for bad in ["${}", "${1A}", "${A_1:-x}", "${A B}"] {
             assert!(message(bad).starts_with("the text in `${…}` is not the name"), "{bad}");
         }

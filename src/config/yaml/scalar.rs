@@ -18,10 +18,14 @@ const UNITS: [(&str, u64); 10] = [
     ("TiB", 1 << 40),
 ];
 
+/// Quotes of a word processor. YAML reads these characters as ordinary text.
+const CURLY_QUOTES: [char; 6] = ['“', '”', '„', '‘', '’', '‚'];
+
 /// Parses a size: `64MiB`, `100MB` or plain bytes.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    read_size(text).ok_or_else(|| {
-        format!("{text:?} is not a size: write bytes, or a whole number with kB, MB, GB, KiB, MiB, GiB or TiB")
+    read_size(text).ok_or_else(|| match suggest_sizes(text).as_slice() {
+        [] => format!("{text:?} is not a size: write bytes, or a whole number with kB, MB, GB, KiB, MiB, GiB or TiB"),
+        sizes => format!("{text:?} is not a size: write {}", sizes.join(" or ")),
     })
 }
 
@@ -32,10 +36,81 @@ fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
+/// Returns the valid sizes that an invalid size may mean: `128MB` and `128MiB` for `128M`, `1536MiB` for `1.5GiB`.
+fn suggest_sizes(text: &str) -> Vec<String> {
+    let Some((thousandths, unit)) = split_number(text) else { return Vec::new() };
+    let lower = unit.to_ascii_lowercase();
+    let mut letters = lower.strip_suffix('b').unwrap_or(&lower).chars();
+    let prefix = letters.next();
+    let systems: &[(&str, u64)] = match letters.as_str() {
+        "i" => &[("iB", 1 << 10)],
+        "" if lower.ends_with('b') => &[("B", 1000)],
+        "" => &[("B", 1000), ("iB", 1 << 10)],
+        _ => return Vec::new(),
+    };
+    let Some(power) = prefix.and_then(|prefix| "kmgt".find(prefix)) else { return Vec::new() };
+    let number = |base: u64| {
+        // A fraction of a unit is a whole number of the next smaller unit.
+        if thousandths.is_multiple_of(1000) {
+            return Some((thousandths / 1000, power));
+        }
+        let smaller = thousandths.checked_mul(base)?;
+        Some((smaller / 1000, power.checked_sub(1)?)).filter(|_| smaller.is_multiple_of(1000))
+    };
+    let size = |(unit, base): &(&str, u64)| {
+        let (number, power) = number(*base)?;
+        let prefix = if *unit == "B" { ["k", "M", "G", "T"] } else { ["K", "M", "G", "T"] }[power];
+        Some(format!("{number}{prefix}{unit}")).filter(|size| read_size(size).is_some())
+    };
+    systems.iter().filter_map(size).collect()
+}
+
+/// Splits a number with at most three decimal places from its unit. Returns the number in thousandths.
+fn split_number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let fraction = format!("{fraction:0<3}");
+    let whole = whole.parse::<u64>().ok()?.checked_mul(1000)?;
+    Some((whole.checked_add(fraction.parse().ok().filter(|_| fraction.len() == 3)?)?, unit.trim()))
+}
+
 /// Parses a bandwidth in bytes per second: `100MiB/s`.
 pub(crate) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     let read = text.strip_suffix("/s").and_then(|amount| read_size(amount.trim_end()));
-    read.ok_or_else(|| format!("{text:?} is not a bandwidth: write bytes per second, like 100MiB/s"))
+    read.ok_or_else(|| match (bits_to_bytes(text), suggest_bandwidths(text).as_slice()) {
+        (Some(bytes), _) => format!("{text:?} counts bits, and a bandwidth counts bytes: write {bytes}/s"),
+        (None, []) => format!("{text:?} is not a bandwidth: write bytes per second, like 100MiB/s"),
+        (None, rates) => format!("{text:?} is not a bandwidth: write {}", rates.join(" or ")),
+    })
+}
+
+/// Returns the valid bandwidths that an invalid bandwidth may mean: `50MB/s` for `50MB`.
+fn suggest_bandwidths(text: &str) -> Vec<String> {
+    let amount = text.strip_suffix("/s").unwrap_or(text).trim_end();
+    let is_size = read_size(amount).is_some() && !amount.ends_with(|c: char| c.is_ascii_digit());
+    let sizes = if is_size { vec![amount.to_owned()] } else { suggest_sizes(amount) };
+    sizes.into_iter().map(|size| format!("{size}/s")).collect()
+}
+
+/// Returns the bytes of a number of bits, in decimal units: `12500kB` for `100Mbit/s`.
+fn bits_to_bytes(text: &str) -> Option<String> {
+    let (thousandths, unit) = split_number(text)?;
+    let (prefix, rest) = unit.split_at_checked(1)?;
+    if !["bit", "bits", "bit/s", "bits/s", "bps", "b/s"].contains(&rest) {
+        return None;
+    }
+    let factor = 1000_u64.pow(u32::try_from("kmgt".find(&prefix.to_ascii_lowercase())?).ok()?);
+    let bytes = thousandths.checked_mul(factor)? / 8;
+    let (unit, factor) = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000), ("B", 1)]
+        .into_iter()
+        .find(|(_, factor)| bytes.is_multiple_of(*factor))?;
+    Some(format!("{}{unit}", bytes / factor))
+}
+
+/// Returns true if a text begins or ends with a quote of a word processor.
+pub(crate) fn has_curly_quotes(text: &str) -> bool {
+    text.starts_with(CURLY_QUOTES) || text.ends_with(CURLY_QUOTES)
 }
 
 /// Parses a rate of requests: `10/s`, `600/min`, `5000/h`.
@@ -100,6 +175,11 @@ mod tests {
         for bad in ["", "MiB", "-1", "1.5GiB", "64M", "64mib", "99999999999TiB", "1 2"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+        let message = |text: &str| parse_size(text).unwrap_err();
+        assert_eq!(message("128M"), r#""128M" is not a size: write 128MB or 128MiB"#);
+        assert_eq!(message("64mib"), r#""64mib" is not a size: write 64MiB"#);
+        assert_eq!(message("1.5GiB"), r#""1.5GiB" is not a size: write 1536MiB"#);
+        assert!(message("64xB").ends_with("write bytes, or a whole number with kB, MB, GB, KiB, MiB, GiB or TiB"));
         assert_eq!(format_size(16 << 20), "16MiB");
         assert_eq!(format_size(1500), "1500 bytes");
     }
@@ -114,8 +194,16 @@ mod tests {
             assert!(parse_rate(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_bandwidth("100MiB/s"), Ok(100 << 20));
-        for bad in ["100MiB", "100MiB/min", "fast", "/s"] {
-            assert!(parse_bandwidth(bad).is_err(), "{bad}");
+        for (bad, remedy) in [
+            ("100MiB", "is not a bandwidth: write 100MiB/s"),
+            ("50M/s", "is not a bandwidth: write 50MB/s or 50MiB/s"),
+            ("100Mbit/s", "counts bits, and a bandwidth counts bytes: write 12500kB/s"),
+            ("1gbps", "counts bits, and a bandwidth counts bytes: write 125MB/s"),
+            ("100MiB/min", "is not a bandwidth: write bytes per second, like 100MiB/s"),
+            ("fast", "is not a bandwidth: write bytes per second, like 100MiB/s"),
+            ("/s", "is not a bandwidth: write bytes per second, like 100MiB/s"),
+        ] {
+            assert_eq!(parse_bandwidth(bad), Err(format!("{bad:?} {remedy}")));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::config::Warning;
-use crate::journal::{Journal, JournalError, Outcome, RunRecord, Trigger};
+use crate::journal::{Journal, JournalError, Outcome, RunRecord, TagCounts, Trigger};
 use crate::status::{FailedRun, LastRun, RunningState};
 
 /// Facts about the runs of one entry, for the status and for decisions about the next run.
@@ -13,6 +13,8 @@ use crate::status::{FailedRun, LastRun, RunningState};
 pub(super) struct EntryHistory {
     /// Warnings of the last run that was not limited to some tags: selected items that the run did not find.
     pub(super) warnings: Vec<Warning>,
+    /// True if the last run that was not limited to some tags found no tag for the selection or for a part of it.
+    pub(super) never_matched: bool,
     /// Run under way.
     pub(super) running: Option<RunningState>,
     pub(super) last_run: Option<LastRun>,
@@ -73,8 +75,12 @@ impl EntryHistory {
             error: run.error.clone(),
         };
         let is_by_daemon = run.trigger != Trigger::Manual;
+        // The journal has no warnings. A run for pushed tags says nothing about the other tags of the selection.
+        let never_matched =
+            outcome == Outcome::Succeeded && run.trigger != Trigger::PushEvent && run.tags == TagCounts::default();
         Self {
             last_run: Some(last_run),
+            never_matched,
             was_interrupted: outcome == Outcome::Interrupted && is_by_daemon,
             deferred: run.deferred_until.filter(|_| is_by_daemon).map(|until| (ended, until)),
             ..Self::default()

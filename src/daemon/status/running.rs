@@ -99,6 +99,10 @@ impl ActiveWork {
     pub(crate) fn show(&self, entry: &str, running: &mut RunningState) {
         let Some(run) = self.runs.get(entry) else { return };
         (running.counts, running.tags, running.bytes_sent) = (run.counts, run.tags, self.sent(entry));
+        let active = || self.transfers.iter().filter(|active| active.entry == entry);
+        let unsent = active().map(ActiveTransfer::unsent).fold(0, u64::saturating_add);
+        running.bytes_expected = Some(running.bytes_sent.saturating_add(unsent));
+        running.bytes_per_second = active().filter_map(|active| active.rate).reduce(u64::saturating_add);
     }
 
     /// Returns the number of bytes that the run of an entry has sent.
@@ -123,6 +127,11 @@ impl ActiveTransfer {
             |previous: u64| previous.saturating_mul(PREVIOUS_WEIGHT).saturating_add(rate) / (PREVIOUS_WEIGHT + 1);
         self.rate = Some(self.rate.map_or(rate, smooth));
         self.measured = (now, sent);
+    }
+
+    /// Returns the number of bytes that the transfer has not sent yet.
+    fn unsent(&self) -> u64 {
+        self.transfer.size.saturating_sub(self.transfer.position())
     }
 
     fn to_state(&self) -> TransferState {
@@ -171,6 +180,8 @@ mod tests {
             counts: TagCounts::default(),
             tags: None,
             bytes_sent: 0,
+            bytes_expected: None,
+            bytes_per_second: None,
         };
         work.show(entry, &mut running);
         running
@@ -199,6 +210,7 @@ mod tests {
             (Some(5), "1 copied, 1 unchanged", 140)
         );
         assert_eq!(work.listed_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
+        assert_eq!((state.bytes_expected, state.bytes_per_second), (Some(1100), None), "960 bytes are unsent");
         work.remove_run("api");
         assert_eq!((work.transfers(), running(&work, "api").bytes_sent), (0, 0));
         work.apply_event("api".into(), RunEvent::Chosen(1), Utc::now());
@@ -233,6 +245,7 @@ mod tests {
         transfer.advance(4000);
         work.measure_rates(started + Duration::from_secs(2));
         assert_eq!(rate(&work), Some(2000));
+        assert_eq!(running(&work, "api").bytes_per_second, Some(2000));
         work.measure_rates(started + Duration::from_secs(3));
         assert_eq!(rate(&work), Some(1500), "a short stop does not make the rate zero");
     }

@@ -157,6 +157,7 @@ impl DaemonState {
             failures: past.failures,
             paused_since: None,
             paused_until: None,
+            never_matched: past.never_matched,
         }
     }
 
@@ -188,6 +189,7 @@ impl DaemonState {
             state.last_success = past.last_success;
             state.last_failure = past.last_failure;
             state.failures = past.failures;
+            state.never_matched = past.never_matched;
         }
     }
 

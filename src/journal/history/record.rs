@@ -46,10 +46,24 @@ pub struct Search {
 pub struct SearchResults {
     /// Evidence of tags and digests that were copied, the latest first.
     pub arrivals: Vec<EvidenceRecord>,
+    /// Reason why `arrivals` ends.
+    pub arrivals_end: ListEnd,
     /// Tags that runs found, ordered by the time of the last observation, the latest first.
     pub seen: Vec<SeenTag>,
-    /// True if more rows may match: one of the lists was full, or the time limit was reached.
-    pub is_cut: bool,
+    /// Reason why `seen` ends.
+    pub seen_end: ListEnd,
+}
+
+/// Reason why a list of search results ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListEnd {
+    /// The list contains all rows that match.
+    #[default]
+    Complete,
+    /// The list was full, and further rows match.
+    Full,
+    /// The time limit was reached, so further rows may match.
+    TimeLimit,
 }
 
 /// Tag that runs of an entry found.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result, Row};
 
-use super::record::{Search, SearchResults, SeenTag};
+use super::record::{ListEnd, Search, SearchResults, SeenTag};
 use crate::journal::arrivals::read_evidence;
 use crate::journal::queries::read_tag;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{EvidenceRecord, Journal, JournalError};
 
 impl Journal {
     /// Returns at most `at_most` rows of evidence and at most `at_most` tags that match `search`. The search for
@@ -22,8 +22,8 @@ impl Journal {
     pub async fn search(&self, search: Search, at_most: usize, time: Duration) -> Result<SearchResults, JournalError> {
         self.read(move |db| {
             let mut found = SearchResults::default();
-            find_evidence(db, &search, at_most, Instant::now() + time, &mut found)?;
-            find_tags(db, &search, at_most, Instant::now() + time, &mut found)?;
+            found.arrivals_end = find_evidence(db, &search, at_most, Instant::now() + time, &mut found.arrivals)?;
+            found.seen_end = find_tags(db, &search, at_most, Instant::now() + time, &mut found.seen)?;
             Ok(found)
         })
         .await
@@ -35,8 +35,8 @@ fn find_evidence(
     search: &Search,
     at_most: usize,
     end: Instant,
-    found: &mut SearchResults,
-) -> Result<()> {
+    arrivals: &mut Vec<EvidenceRecord>,
+) -> Result<ListEnd> {
     let mut statement = db.prepare_cached(
         "SELECT source, source_reference, target, tag, source_digest, digest, evidence.* FROM evidence
          ORDER BY id DESC",
@@ -44,48 +44,54 @@ fn find_evidence(
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if Instant::now() >= end {
-            found.is_cut = true;
-            break;
+            return Ok(ListEnd::TimeLimit);
         }
         if !matches(search, row) {
             continue;
         }
-        if found.arrivals.len() == at_most {
-            found.is_cut = true;
-            break;
+        if arrivals.len() == at_most {
+            return Ok(ListEnd::Full);
         }
-        found.arrivals.push(read_evidence(row)?);
+        arrivals.push(read_evidence(row)?);
     }
-    Ok(())
+    Ok(ListEnd::Complete)
 }
 
-fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, found: &mut SearchResults) -> Result<()> {
+fn find_tags(
+    db: &Connection,
+    search: &Search,
+    at_most: usize,
+    end: Instant,
+    seen: &mut Vec<SeenTag>,
+) -> Result<ListEnd> {
     let mut statement = db.prepare_cached(
         "SELECT source, tag, target, tag, source_digest, target_digest, tag_observations.* FROM tag_observations",
     )?;
     let mut rows = statement.query([])?;
+    let mut list_end = ListEnd::Complete;
     while let Some(row) = rows.next()? {
         if Instant::now() >= end {
-            found.is_cut = true;
+            list_end = ListEnd::TimeLimit;
             break;
         }
         if matches(search, row) {
-            found.seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
+            seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
         }
         // SQLite returns these rows ordered by entry and tag, so the latest rows are known only at the end. The list is
         // truncated from time to time, so that it does not grow to the number of all matching rows.
-        if found.seen.len() >= at_most.saturating_mul(4).max(64) {
-            retain_latest(found, at_most);
+        if seen.len() >= at_most.saturating_mul(4).max(64) {
+            list_end = list_end.max(retain_latest(seen, at_most));
         }
     }
-    retain_latest(found, at_most);
-    Ok(())
+    Ok(list_end.max(retain_latest(seen, at_most)))
 }
 
-fn retain_latest(found: &mut SearchResults, at_most: usize) {
-    found.seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
-    found.is_cut |= found.seen.len() > at_most;
-    found.seen.truncate(at_most);
+/// Truncates the list to the latest tags. Returns [`ListEnd::Full`] if the list was longer.
+fn retain_latest(seen: &mut Vec<SeenTag>, at_most: usize) -> ListEnd {
+    seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
+    let list_end = if seen.len() > at_most { ListEnd::Full } else { ListEnd::Complete };
+    seen.truncate(at_most);
+    list_end
 }
 
 /// Returns true if the row matches. The first six columns of the row are: source and its tag or digest, target and its
@@ -172,12 +178,32 @@ mod tests {
         (arrived, found.seen.iter().map(|seen| minute(seen.tag.last_seen)).collect())
     }
 
+    fn ends(found: &SearchResults) -> [ListEnd; 2] {
+        [found.arrivals_end, found.seen_end]
+    }
+
+    #[tokio::test]
+    async fn complete_list_beside_a_full_list_stays_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        let (source, target) = ("docker.io/library/app", "prod.example/app");
+        let tags = (0..9).map(|number| Observation {
+            tag: format!("v2.{number}").parse().unwrap(),
+            source_digest: Digest::of(b"v2"),
+            target_digest: None,
+        });
+        let writer = Journal::open(&folder.path().join("journal.db")).unwrap();
+        writer.observe_tags("app", source, target, tags.collect(), time_at(9)).await.unwrap();
+        let by_tag = found(&journal, "v2", 5).await;
+        assert_eq!(ends(&by_tag), [ListEnd::Complete, ListEnd::Full]);
+    }
+
     #[tokio::test]
     async fn tag_and_digest_are_found_in_arrivals_and_observations() {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal(&folder).await;
         let by_tag = found(&journal, "v2", 9).await;
-        assert_eq!((minutes(&by_tag), by_tag.is_cut), ((vec![1], vec![1]), false));
+        assert_eq!((minutes(&by_tag), ends(&by_tag)), ((vec![1], vec![1]), [ListEnd::Complete; 2]));
         let digest = arrival("v1", 2).digest.to_string();
         for typed in [&digest, &digest[7..15], &format!("prod.example/app@{digest}")] {
             assert_eq!(minutes(&found(&journal, typed, 9).await), (vec![2], vec![2]), "{typed}");
@@ -190,9 +216,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal(&folder).await;
         let some = found(&journal, "docker.io/library/app:v1", 3).await;
-        assert_eq!((minutes(&some), some.is_cut), ((vec![4, 3, 2], vec![4, 3, 2]), true));
+        assert_eq!((minutes(&some), ends(&some)), ((vec![4, 3, 2], vec![4, 3, 2]), [ListEnd::Full; 2]));
         let all = found(&journal, "docker.io/library/app:v1", 4).await;
-        assert_eq!((minutes(&all).0.len(), all.is_cut), (4, false));
+        assert_eq!((minutes(&all).0.len(), ends(&all)), (4, [ListEnd::Complete; 2]));
     }
 
     #[tokio::test]
@@ -200,6 +226,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal(&folder).await;
         let found = journal.search(Search::read("v1").unwrap(), 9, Duration::ZERO).await.unwrap();
-        assert_eq!(found, SearchResults { is_cut: true, ..SearchResults::default() });
+        let (arrivals_end, seen_end) = (ListEnd::TimeLimit, ListEnd::TimeLimit);
+        assert_eq!(found, SearchResults { arrivals_end, seen_end, ..SearchResults::default() });
     }
 }

@@ -182,8 +182,8 @@ impl DockerConfig {
 pub enum Secret {
     /// Known secret: written in the file or taken from the environment.
     Value(SecretString),
-    /// File that contains the secret. The file is read each time the secret is needed. One trailing line break is not
-    /// part of the secret.
+    /// File that contains the secret. The file is read each time the secret is needed. Line breaks at the end of the
+    /// file are not part of the secret.
     File(PathBuf),
 }
 

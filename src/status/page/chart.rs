@@ -23,9 +23,15 @@ struct Layout {
     base: u32,
     /// The height of the highest bar.
     height: u32,
-    /// The number of slots for bars. The last slot is for the latest run.
+    /// The maximum number of slots for bars. The last slot is for the latest run.
     slots: u32,
 }
+
+/// Minimum number of slots of the large chart. A chart of fewer runs would be narrower than its labels.
+const FEWEST_SLOTS: u32 = 20;
+
+/// Minimum number of runs in a large chart. A single bar has no other bar to be compared with.
+const FEWEST_RUNS: usize = 2;
 
 const SMALL: Layout = Layout { left: 0, step: 5, base: 22, height: 20, slots: MARKS };
 const LARGE: Layout = Layout { left: 50, step: 8, base: 118, height: 106, slots: RUNS };
@@ -42,8 +48,11 @@ const SIGNS: [(&str, Option<Outcome>); 5] = [
     ("running", None),
 ];
 
-/// Renders the chart in a table row. `runs` ends with the latest run.
+/// Renders the chart in a table row, with words if there is only one run. `runs` ends with the latest run.
 pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
+    if runs.is_empty() {
+        return html! { span .quiet { "no runs yet" } };
+    }
     let largest = largest_run(runs);
     let mut bars = String::new();
     let mut signs: [String; SIGNS.len()] = Default::default();
@@ -65,16 +74,24 @@ pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
                 @if !signs.is_empty() { path .(class) d=(signs) {} }
             }
         }
+        @if let [run] = runs { small { "1 run, " (format_bytes(run.bytes)) " sent" } }
     }
 }
 
-/// Renders the chart on an entry's page. Each bar links to the table row of its run. `runs` ends with the latest run.
+/// Renders the chart on an entry's page: nothing for a single run. Each bar links to the table row of its run. The
+/// chart is as wide as its runs need. `runs` ends with the latest run.
 pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
+    if runs.len() < FEWEST_RUNS {
+        return html! {};
+    }
     let largest = largest_run(runs);
-    let positioned: Vec<_> = LARGE.with_positions(runs).collect();
-    let right = LARGE.left + LARGE.slots * LARGE.step;
+    let needed = u32::try_from(runs.len()).unwrap_or(u32::MAX).clamp(FEWEST_SLOTS, LARGE.slots);
+    let layout = Layout { slots: needed, ..LARGE };
+    let positioned: Vec<_> = layout.with_positions(runs).collect();
+    let right = layout.left + layout.slots * layout.step;
     html! {
-        svg .large viewBox={ "0 0 " (right) " 146" } role="group" aria-label=(describe(runs, now)) {
+        svg .large viewBox={ "0 0 " (right) " 146" } width=(right * 7 / 5) role="group"
+            aria-label=(describe(runs, now)) {
             title { (describe(runs, now)) }
             @for (size, name) in LINES.iter().filter(|(size, _)| *size < largest) {
                 @let y = LARGE.base - LARGE.height_of(*size, largest);
@@ -202,8 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn entry_without_runs_has_labelled_empty_chart() {
-        assert!(render_small(&[], second(0)).into_string().contains("no runs yet"));
-        assert!(render_large(&[], second(0)).into_string().contains("no runs yet"));
+    fn few_runs_are_described_in_words() {
+        assert_eq!(render_small(&[], second(0)).into_string(), "<span class=\"quiet\">no runs yet</span>");
+        let one = [mark("a", 0, Some(Outcome::Succeeded), 4096)];
+        let drawn = render_small(&one, second(0)).into_string();
+        assert!(drawn.ends_with("</svg><small>1 run, 4.00 KiB sent</small>"), "{drawn}");
+        assert_eq!(render_large(&one, second(0)).into_string(), "", "the table has the only run");
+    }
+
+    #[test]
+    fn large_chart_of_few_runs_is_narrow() {
+        let runs: Vec<_> = (0..3).map(|i| mark("a", i, Some(Outcome::Succeeded), 1 << 30)).collect();
+        let drawn = render_large(&runs, second(0)).into_string();
+        assert!(drawn.contains("viewBox=\"0 0 210 146\" width=\"294\""), "{drawn}");
     }
 }

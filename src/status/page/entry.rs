@@ -4,12 +4,14 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::chart;
-use super::entries::render_route;
+use super::condition::{Condition, is_failing};
 use super::frame::Frame;
 use super::rules::rules;
-use super::state::{is_failing, render_activity, render_next_run};
+use super::state::{render_activity, render_next_run};
 use super::warnings::warnings;
-use super::words::{format_bytes, format_elapsed, render_run_outcome, render_time, search_url};
+use super::words::{
+    format_count, format_elapsed, render_bytes, render_name, render_route, render_run_outcome, render_time, search_url,
+};
 use crate::config::{Config, Warning};
 use crate::journal::{RunMark, RunRecord};
 use crate::status::history::{HistoryError, LimitedHistory, RUNS};
@@ -54,9 +56,11 @@ fn body(
             Ok(runs) => {
                 @let marks: Vec<RunMark> = runs.iter().rev().map(RunMark::from).collect();
                 (chart::render_large(&marks, now))
-                p .quiet {
+                @if runs.len() > 1 {
+                    p .quiet {
                     "Each bar is a run. Its height shows the bytes sent, on a logarithmic scale. "
                     "Under a bar: × failed, – interrupted, ○ deferred, ▹ running."
+                    }
                 }
                 (table(runs, now))
             }
@@ -65,10 +69,16 @@ fn body(
 }
 
 fn head(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
-    let class = if is_failing(entry) { "bad" } else { "good" };
+    let needs_attention = [Condition::Waiting, Condition::Held, Condition::Paused, Condition::NeverMatched];
+    let class = match &entry.last_run {
+        _ if is_failing(entry) => "bad",
+        _ if needs_attention.iter().any(|condition| condition.applies_to(entry, snapshot, now)) => "warn",
+        None => "unknown",
+        Some(_) => "good",
+    };
     html! {
         section .state .(class) aria-labelledby="entry" {
-            h2 #entry { bdi { (entry.name) } @if is_failing(entry) { " fails" } }
+            h2 #entry { (render_name(&entry.name)) @if is_failing(entry) { " fails" } }
             @let last_run = entry.last_run.as_ref().filter(|_| is_failing(entry));
             @if let Some(error) = last_run.and_then(|run| run.error.as_ref()) {
                 p .reason { (error) }
@@ -89,9 +99,9 @@ fn head(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
 
 fn table(runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
     html! {
-        table {
+        table .run-list {
             caption {
-                "The last " (runs.len()) " runs, the latest first."
+                (describe_runs(runs.len())) " Times are UTC."
                 @if runs.len() >= RUNS as usize { " Earlier runs: transship history NAME." }
             }
             thead { tr {
@@ -100,6 +110,14 @@ fn table(runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
             } }
             tbody { @for run in runs { (row(run, now)) } }
         }
+    }
+}
+
+/// Returns the caption of the table of runs.
+fn describe_runs(count: usize) -> String {
+    match count {
+        1 => "The only run so far.".to_owned(),
+        count => format!("The last {}, the latest first.", format_count(count, "run", "runs")),
     }
 }
 
@@ -112,10 +130,10 @@ fn row(run: &RunRecord, now: DateTime<Utc>) -> Markup {
             td data-name="Trigger" { (run.trigger.word()) }
             td data-name="Outcome" {
                 (render_run_outcome(run.outcome))
-                @if let Some(error) = &run.error { " " small { (error) } }
+                @if let Some(error) = &run.error { " " small .error { (error) } }
             }
             td data-name="Tags" { @if run.ended.is_some() { (run.tags) } }
-            td .number data-name="Sent" { @if run.ended.is_some() { (format_bytes(run.bytes)) } }
+            td .number data-name="Sent" { @if run.ended.is_some() { (render_bytes(run.bytes)) } }
         }
     }
 }

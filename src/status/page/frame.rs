@@ -60,9 +60,9 @@ impl Frame<'_> {
                     header {
                         h1 { a href="/" { "transship" } }
                         form action="/search" role="search" {
-                            label .hidden for="q" { "Tag, digest or repository" }
+                            label .hidden for="q" { "Entry, tag, digest or repository" }
                             input #q type="search" name="q" value=(self.search_text) maxlength="1024" autocomplete="off"
-                                spellcheck="false" placeholder="Tag, digest or repository";
+                                spellcheck="false" placeholder="Entry, tag or digest";
                             button { "Search" }
                         }
                     }
@@ -93,7 +93,7 @@ fn foot(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
                 }
                 " Journal " code { (snapshot.journal.path) } ". All times are UTC."
             }
-            p { a href="/status" { "As JSON" } " · " a href="/metrics" { "Metrics" } }
+            p { a href="/status" { "As JSON" } " · " a href="/metrics" { "Metrics" } " · " a href="/help" { "Help" } }
         }
     }
 }

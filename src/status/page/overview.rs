@@ -1,40 +1,59 @@
-//! Page `/`: overall state, failing entries, runs and transfers in progress, all entries, registries.
+//! Page `/`: overall state, causes of failures, runs and transfers in progress, all entries, registries.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::entries::{self, Part};
+use super::cause::{Cause, group_failures};
+use super::condition::Condition;
 use super::frame::Frame;
+use super::headline::Headline;
+use super::view::{Selected, View};
 use super::warnings::warnings;
-use super::{registries, running, state};
+use super::{entries, failing, registries, running};
 use crate::status::Snapshot;
 use crate::status::history::{HistoryError, LimitedHistory, Marks};
 
-/// Renders the overview with one part of the entries. `part` is the number of the part, from 1.
-pub(crate) async fn overview(snapshot: &Snapshot, history: &LimitedHistory, part: usize, now: DateTime<Utc>) -> Markup {
-    let part = Part::from_number(&snapshot.entries, part);
-    let marks = history.marks(part.entries.iter().map(|entry| entry.name.clone()).collect()).await;
-    Frame { title: &state::title(snapshot), search_text: "", refreshed: true }.wrap(
-        &body(snapshot, &part, &marks, now),
-        snapshot,
-        now,
-    )
+/// Renders the overview with the entries of a view.
+pub(crate) async fn overview(snapshot: &Snapshot, history: &LimitedHistory, view: &View, now: DateTime<Utc>) -> Markup {
+    let selected = view.select(snapshot, now);
+    let marks = history.marks(selected.entries.iter().map(|entry| entry.name.clone()).collect()).await;
+    let causes = group_failures(snapshot);
+    let headline = Headline::from_snapshot(snapshot, &causes, now);
+    let main = html! {
+        (headline.render(snapshot, now))
+        @match view.condition {
+            None => { (render_attention(snapshot, &causes, now)) }
+            Some(Condition::Failing) => { (failing::render_causes(&causes, now)) }
+            Some(Condition::Running) => { (running::render_running(snapshot, running::ALL_RUNS, now)) }
+            Some(_) => {}
+        }
+        (render_entries(view, &selected, &marks, snapshot, now))
+    };
+    Frame { title: headline.title(), search_text: "", refreshed: true }.wrap(&main, snapshot, now)
 }
 
-fn body(
-    snapshot: &Snapshot,
-    part: &Part<'_>,
+/// Renders the sections before the entries. A filtered page omits them, because it is about the filtered entries.
+fn render_attention(snapshot: &Snapshot, causes: &[Cause<'_>], now: DateTime<Utc>) -> Markup {
+    html! {
+        (failing::render_causes(causes, now))
+        (warnings(&snapshot.warnings.iter().collect::<Vec<_>>(), true))
+        (running::render_running(snapshot, running::RUNS, now))
+    }
+}
+
+fn render_entries(
+    view: &View,
+    selected: &Selected<'_>,
     marks: &Result<impl AsRef<Marks>, HistoryError>,
+    snapshot: &Snapshot,
     now: DateTime<Utc>,
 ) -> Markup {
     html! {
-        (state::render_state(snapshot, now))
-        (entries::failing(snapshot, now))
-        (warnings(&snapshot.warnings.iter().collect::<Vec<_>>(), true))
-        (running::running(snapshot, now))
-        (entries::table(part, marks, snapshot, now))
-        (registries::registries(&snapshot.registries, now))
-        (registries::quotas(&snapshot.quotas, now))
-        (entries::recent(&snapshot.recent_failures, now))
+        (entries::render_entries(view, selected, marks, snapshot, now))
+        @if view.condition.is_none() {
+            (registries::registries(&snapshot.registries, now))
+            (registries::quotas(&snapshot.quotas, now))
+            (failing::render_recovered(snapshot, now))
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::words::entry_url;
+use super::words::render_entry_link;
 use crate::config::Warning;
 
 /// Maximum number of warnings that are shown. `/status` has all warnings.
-const SHOWN: usize = 20;
+const SHOWN: usize = 8;
 
 /// Renders a list of warnings, or nothing if there are none. If `names_entries` is true, each warning begins with the
 /// name of its entry.
@@ -18,10 +18,10 @@ pub(super) fn warnings(all: &[&Warning], names_entries: bool) -> Markup {
                 @for warning in all.iter().take(SHOWN) {
                     li {
                         @if let (true, Some(entry)) = (names_entries, &warning.entry) {
-                            a href=(entry_url(entry)) { (entry) } ": "
+                            (render_entry_link(entry)) ": "
                         }
-                        bdi { (warning.text) }
-                        @if let Some(remedy) = &warning.remedy { " " small { (remedy) } }
+                        bdi .error { (warning.text) }
+                        @if let Some(remedy) = &warning.remedy { " " small .error { (remedy) } }
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Formats of times, durations, sizes, outcomes and addresses on a page.
+//! Formats of times, durations, sizes, references, outcomes and addresses on a page.
 
 use std::time::Duration;
 
@@ -14,6 +14,13 @@ pub(super) fn render_time(moment: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
         time datetime=(moment.to_rfc3339_opts(SecondsFormat::Secs, true)) { (format_distance(moment, now)) }
         " " small { (format_clock(moment, now)) }
     }
+}
+
+/// Renders a time relative to now: `in 3m`. The tooltip shows the date and the time in UTC.
+pub(super) fn render_distance(moment: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
+    let stated = moment.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let title = moment.format("%Y-%m-%d %H:%M:%S UTC");
+    html! { time datetime=(stated) title=(title) { (format_distance(moment, now)) } }
 }
 
 /// Returns `in 3m` or `3m ago`.
@@ -46,6 +53,47 @@ pub(super) fn format_elapsed(start: DateTime<Utc>, end: DateTime<Utc>) -> String
 /// Returns a size such as `1.21 GiB`.
 pub(super) fn format_bytes(count: u64) -> String {
     HumanBytes(count).to_string()
+}
+
+/// Renders a size in one piece: a line never ends between the number and its unit.
+pub(super) fn render_bytes(count: u64) -> Markup {
+    html! { span .size { (format_bytes(count)) } }
+}
+
+/// Length in characters of the longest piece of a reference that stays in one line.
+const LONGEST_PIECE: usize = 32;
+
+/// Renders a reference such as `docker.io/library/python`. A line may end after a separator, and within a piece only if
+/// the piece is too long for a line.
+pub(super) fn render_reference(text: &str) -> Markup {
+    html! {
+        bdi .reference {
+            @for piece in text.split_inclusive(['/', ':', '@', '-', '_']) {
+                @if piece.chars().count() > LONGEST_PIECE { span .long { (piece) } } @else { (piece) }
+                wbr;
+            }
+        }
+    }
+}
+
+/// Renders the source and the targets of an entry.
+pub(super) fn render_route(source: &str, targets: &[String]) -> Markup {
+    html! {
+        (render_reference(source))
+        @for target in targets { br; "→ " (render_reference(target)) }
+    }
+}
+
+/// Renders the name of an entry. A short name stays in one line.
+pub(super) fn render_name(entry: &str) -> Markup {
+    html! {
+        @if entry.chars().count() > LONGEST_PIECE { (render_reference(entry)) } @else { bdi .whole { (entry) } }
+    }
+}
+
+/// Renders a link to the page of an entry.
+pub(super) fn render_entry_link(entry: &str) -> Markup {
+    html! { a href=(entry_url(entry)) { (render_name(entry)) } }
 }
 
 /// Returns a count with its noun: `1 run`, `2 runs`.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::pull_quotas::PullQuotas;
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
+use crate::json_form;
 use crate::layout::{Layout, TreeError};
 use crate::oci::{NameError, RegistryHost, Repository, RepositoryName};
 use crate::registry::{
@@ -41,6 +42,7 @@ pub struct RateLimited {
     /// Host of the registry.
     pub registry: String,
     /// End of the pause.
+    #[serde(serialize_with = "json_form::instant")]
     pub until: DateTime<Utc>,
 }
 

@@ -209,6 +209,11 @@ fn record_tree_answer<'a>(wanted: &mut [RequiredRegistry<'a>], entry: &'a Entry,
         Ok(ExpandedPairs { has_more: true, .. }) => {
             Ok(format!("readable; {MAX_REPOSITORIES} of its repositories are checked"))
         }
+        Ok(ExpandedPairs { pairs, .. }) if pairs.is_empty() => Err(format!(
+            "readable, but {} has no repositories: check the prefix, and that the credentials may list the \
+             repositories",
+            entry.source
+        )),
         Ok(ExpandedPairs { pairs, .. }) => Ok(format!("readable; {} has {} repositories", entry.source, pairs.len())),
         Err(why) => Err(why.clone()),
     };

@@ -45,7 +45,6 @@ pub struct RunReport {
     /// change the outcome.
     pub warnings: Vec<Warning>,
     /// Registries that had asked for a pause when the run was interrupted or timed out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<RateLimited>,
 }
 
@@ -68,8 +67,11 @@ impl serde::Serialize for RunReport {
             left_behind: &'a [LeftBehindReport],
             in_doubt: &'a [InDoubt],
             warnings: &'a [Warning],
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            waiting_for: &'a [RateLimited],
         }
-        let Self { entry, run, started, ended, outcome, tags, problems, left_behind, in_doubt, warnings } = self;
+        let Self { entry, run, started, ended, outcome, tags, problems, left_behind, in_doubt, warnings, waiting_for } =
+            self;
         let json = Json {
             run: *run,
             entry,
@@ -83,6 +85,7 @@ impl serde::Serialize for RunReport {
             left_behind,
             in_doubt,
             warnings,
+            waiting_for,
         };
         json.serialize(serializer)
     }

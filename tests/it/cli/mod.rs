@@ -7,5 +7,6 @@ mod grammar;
 mod import;
 mod input_files;
 mod json;
+mod mistakes;
 mod progress;
 mod warnings;

@@ -76,7 +76,7 @@ fn package_installs_runs_keeps_edits_and_uninstalls() {
     let configuration = root.path("etc/transship/sync.yaml");
     let check = ["check", "--config", configuration.to_str().unwrap()];
     let checked = root.transship(&check).expect_success().stdout;
-    assert!(checked.ends_with("sync.yaml: all is well, 0 entries\n"), "{checked}");
+    assert!(checked.ends_with("sync.yaml: valid, 0 entries, 1 warning\n"), "{checked}");
     assert_valid(root.0.path());
     assert_eq!(unpacked(&root.path("usr/share/man/man1/transship.1.gz")), root.transship(&["man"]).stdout);
     for (shell, place) in [

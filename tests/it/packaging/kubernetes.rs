@@ -107,5 +107,5 @@ fn configuration_in_the_manifest_is_valid() {
     }
     let mut command = transship_command(&["check", "--config", path.to_str().unwrap()]);
     let checked = run(command.env("CREDENTIALS_DIRECTORY", folder.path())).expect_success().stdout;
-    assert!(checked.ends_with("all is well, 0 entries\n"), "{checked}");
+    assert!(checked.ends_with("valid, 0 entries, 1 warning\n"), "{checked}");
 }

@@ -1,19 +1,11 @@
 //! Tests of the page with extreme content: texts with markup or with characters that reverse lines, very long texts, an
 //! exhausted quota, a thousand entries. The tests create the state, and serve it as the daemon does.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use transship::config;
-use transship::listen::{Listener, serve_routes};
-use transship::status::{Metrics, Port, Snapshot};
 
+use super::scene::{Served, ago, entry, serve, state};
 use crate::support::chromium::Chromium;
 
 const LOOKS: [(&str, [u32; 2], bool); 3] =
@@ -22,63 +14,6 @@ const LOOKS: [(&str, [u32; 2], bool); 3] =
 /// Markup, an end of the title, and characters that reverse the following text.
 const HOSTILE: &str =
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"></title>\u{202e}evil\u{2066}";
-
-/// Status port that serves one state until it is dropped.
-struct Served {
-    address: SocketAddr,
-    shutdown: CancellationToken,
-    _runtime: Runtime,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
-
-fn serve(snapshot: Snapshot) -> Served {
-    let environment = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
-    let config = config::parse("sync.yaml", "version: 1\nsync: []\n", &environment).unwrap();
-    let (_, config) = watch::channel(Arc::new(config));
-    let (_, snapshots) = watch::channel(Arc::new(snapshot));
-    let metrics = Arc::new(Metrics::new("0", Utc::now()));
-    let runtime = Runtime::new().unwrap();
-    let listener = runtime.block_on(Listener::tcp("127.0.0.1:0".parse().unwrap())).unwrap();
-    let (address, shutdown) = (listener.address().unwrap(), CancellationToken::new());
-    let port = Port::new(snapshots, metrics, Arc::new(Utc::now), config);
-    runtime.spawn(serve_routes(listener, port.router(), &[], shutdown.clone()));
-    Served { address, shutdown, _runtime: runtime }
-}
-
-fn ago(minutes: i64) -> DateTime<Utc> {
-    Utc::now() - TimeDelta::minutes(minutes)
-}
-
-fn entry(name: &str, failed: Option<&str>) -> Value {
-    json!({
-        "entry": name, "source": format!("docker.io/library/{name}"), "targets": [format!("prod.example/cache/{name}")],
-        "schedule": "0 3 * * *", "timezone": "Europe/Berlin", "next_firing": ago(-90), "running": null,
-        "last_run": {
-            "run": 7, "outcome": if failed.is_some() { "failed" } else { "succeeded" }, "started": ago(4), "ended": ago(3),
-            "counts": {"copied": 2, "replaced": 0, "unchanged": 14, "held": 0, "blocked": 0, "deferred": 0, "conflict": 0, "failed": u8::from(failed.is_some())},
-            "bytes": 4096, "problems": failed.into_iter().collect::<Vec<_>>(),
-        },
-        "last_success": ago(300), "last_failure": failed.map(|_| ago(3)), "failures": if failed.is_some() { 4 } else { 0 },
-    })
-}
-
-/// Returns the state of a healthy daemon, with these members replaced.
-fn state(changes: Value) -> Snapshot {
-    let mut state = serde_json::to_value(Snapshot::starting(ago(5000))).unwrap();
-    state["ready"] = true.into();
-    state["loop_iterated_at"] = json!(Utc::now());
-    state["journal"] = json!({"path": "/var/lib/transship/journal.db", "writable": true, "bytes": 65536});
-    state["configuration"] = json!({"path": "/etc/transship/sync.yaml", "loaded_at": ago(100), "problem": null});
-    for (key, value) in changes.as_object().unwrap() {
-        state[key] = value.clone();
-    }
-    serde_json::from_value(state).unwrap()
-}
 
 /// Asserts that a page fits the window in every theme and width, and that no text of it was executed as a script.
 fn assert_page_fits(browser: &mut Chromium, served: &Served, path: &str, name: &str) {
@@ -100,7 +35,7 @@ fn hostile_texts_do_not_run_reverse_or_displace_content() {
     let unbroken = "x".repeat(10_000);
     let mut hostile = entry(HOSTILE, Some(HOSTILE));
     hostile["source"] = HOSTILE.into();
-    let served = serve(state(json!({
+    let served = serve(state(&json!({
         "entries": [hostile, entry("endless", Some(&endless)), entry("unbroken", Some(&unbroken)), entry("python-base", None)],
         "recent_failures": [
             {"entry": HOSTILE, "run": 7, "outcome": "failed", "ended": ago(3), "problems": [HOSTILE]},
@@ -111,7 +46,7 @@ fn hostile_texts_do_not_run_reverse_or_displace_content() {
     let mut browser = Chromium::start();
     assert_page_fits(&mut browser, &served, "/", "hostile");
     let message = browser.text("main");
-    assert!(message.contains("3 of 4 entries fail") && message.contains("<script>document.title"), "{message}");
+    assert!(message.contains("3 entries of 4 fail") && message.contains("<script>document.title"), "{message}");
     assert!(!message.contains(['\u{202e}', '\u{2066}']), "{message}");
     let last = browser.evaluate("document.querySelector('tbody tr:last-child').getBoundingClientRect().top");
     assert!(last.as_f64() < Some(5000.0), "a long reason pushes the rest {last} down");
@@ -146,7 +81,7 @@ fn exhausted_quota_is_visible_and_thousand_entries_are_paged() {
         "paused_until": ago(-2), "throttled_seconds": 125.0, "requests": 41_000, "bytes_in": 5_000_000_000_u64, "bytes_out": 0,
     });
     let quotas = [quota("docker.io", 12), quota("quay.example", 180), quota("low.example", 31)];
-    let served = serve(state(json!({"entries": entries, "quotas": quotas, "registries": [registry]})));
+    let served = serve(state(&json!({"entries": entries, "quotas": quotas, "registries": [registry]})));
     let mut browser = Chromium::start();
     assert_page_fits(&mut browser, &served, "/?part=10", "thousand");
     let message = browser.text("main");

@@ -134,11 +134,13 @@ impl Chromium {
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true. While the tab loads another page, the expression has no value.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, expression: &str) {
         let end = Instant::now() + DEADLINE;
-        while self.evaluate(expression) != true {
+        let query = json!({"expression": expression, "returnByValue": true});
+        let is_true = |answer: Result<Value, Value>| answer.is_ok_and(|answer| answer["result"]["value"] == true);
+        while !is_true(self.attempt("Runtime.evaluate", query.clone())) {
             assert!(Instant::now() < end, "waiting for {what}: {}", self.text("body"));
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -41,6 +41,7 @@ pub(crate) fn snapshot() -> Snapshot {
         failures: 3,
         paused_since: None,
         paused_until: None,
+        never_matched: false,
     };
     let transfer = TransferState {
         source: "h/a".into(),
@@ -93,8 +94,15 @@ fn text_shows_running_waiting_paused_throttled_and_failed() {
     let calm = snapshot();
     let idle = EntryState { last_run: None, failures: 0, ..calm.entries[0].clone() };
     let counts = TagCounts { copied: 2, unchanged: 1, ..TagCounts::default() };
-    let run =
-        RunningState { since: time_at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes_sent: 3 << 20 };
+    let run = RunningState {
+        since: time_at(10),
+        trigger: "schedule".into(),
+        counts,
+        tags: Some(5),
+        bytes_sent: 3 << 20,
+        bytes_expected: None,
+        bytes_per_second: None,
+    };
     let entries = vec![
         EntryState { name: "runs".into(), running: Some(run), next_firing: Some(time_at(3600)), ..idle.clone() },
         EntryState {

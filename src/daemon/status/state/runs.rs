@@ -12,7 +12,15 @@ impl DaemonState {
     /// Records that a run of an entry starts.
     pub(crate) fn record_run_start(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
         let (counts, trigger) = (TagCounts::default(), trigger.word().to_owned());
-        let running = RunningState { since: now, trigger, counts, tags: None, bytes_sent: 0 };
+        let running = RunningState {
+            since: now,
+            trigger,
+            counts,
+            tags: None,
+            bytes_sent: 0,
+            bytes_expected: None,
+            bytes_per_second: None,
+        };
         self.past.entry(entry.to_owned()).or_default().running = Some(running);
         self.active.add_run(entry);
         self.show_entry(entry);
@@ -35,6 +43,8 @@ impl DaemonState {
         // A run that was limited to some tags, or was stopped, does not know the items that it did not process.
         if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Deferred) {
             past.warnings.clone_from(&report.warnings);
+            let has_no_tags = report.outcome == RunOutcome::Succeeded && report.tags.is_empty();
+            past.never_matched = has_no_tags || !report.warnings.is_empty();
         }
         if let Some(run) = report.run {
             let last_run = LastRun {
@@ -100,9 +110,11 @@ impl DaemonState {
 mod tests {
     use super::super::tests::state;
     use super::*;
-    use crate::copy::event::{Event, Transfer};
+    use crate::config::Warning;
+    use crate::copy::event::{BlobCounts, Event, Transfer};
     use crate::journal::{Begun, Journal, RunEnd};
     use crate::oci::Digest;
+    use crate::sync::{TagOutcome, TagReport};
 
     #[tokio::test]
     async fn run_for_pushed_tags_ends_no_failure_streak() {
@@ -133,6 +145,41 @@ mod tests {
             assert_eq!(summary(&live), expected, "{trigger:?} {outcome:?}");
             assert_eq!(summary(&state(&journal).await), expected, "after a restart: {trigger:?} {outcome:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn selection_without_a_match_is_reported_until_it_matches() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut live = state(&journal).await;
+        let warning = Warning { entry: Some("a".into()), text: "no match".into(), remedy: None };
+        for (trigger, warnings, tags, expected) in [
+            (Trigger::Start, vec![warning], vec![report_of_tag()], true),
+            (Trigger::PushEvent, Vec::new(), vec![report_of_tag()], true),
+            (Trigger::Requested, Vec::new(), vec![report_of_tag()], false),
+            (Trigger::PushEvent, Vec::new(), Vec::new(), false),
+            (Trigger::Requested, Vec::new(), Vec::new(), true),
+        ] {
+            let now = Utc::now();
+            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not started") };
+            live.record_run_start("a", trigger, now);
+            let run = Some(id.number());
+            let report = RunReport { run, warnings, tags, ..RunReport::new("a", now, now, RunOutcome::Succeeded) };
+            let (outcome, tags) = (report.journal_outcome(), report.counts());
+            journal
+                .end_run(id, RunEnd { outcome, tags, bytes: 0, error: None, deferred_until: None }, now)
+                .await
+                .unwrap();
+            live.record_run_end(&report);
+            assert_eq!(live.past["a"].never_matched, expected, "{trigger:?}");
+        }
+        assert!(state(&journal).await.past["a"].never_matched, "a restart keeps a run without any tag");
+    }
+
+    fn report_of_tag() -> TagReport {
+        let (source, target, tag) = ("h/a".into(), "t/a".into(), Some("v1".parse().unwrap()));
+        let (digest, source_digest, outcome, blobs) = (None, None, TagOutcome::Unchanged, BlobCounts::default());
+        TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }
     }
 
     #[tokio::test]

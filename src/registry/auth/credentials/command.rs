@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use super::login::Login;
 use super::program::Programs;
-use super::secret::without_line_break;
+use super::secret::trim_line_breaks;
 use crate::registry::auth::error::AuthError;
 use crate::store::ErrorKind;
 
@@ -24,7 +24,7 @@ pub(super) async fn login(line: &[String], username: Option<&str>, programs: &Pr
     }
     let text = String::from_utf8(finished.output)
         .map_err(|_| failed(ErrorKind::Invalid, "printed something other than UTF-8 text"))?;
-    let secret = without_line_break(&text);
+    let secret = trim_line_breaks(&text);
     if secret.is_empty() || secret.contains(['\n', '\r']) {
         return Err(failed(ErrorKind::Invalid, "did not print exactly one line"));
     }

@@ -15,13 +15,33 @@ impl Secret {
     /// # Errors
     /// Returns an error if the file cannot be read or is empty. The error does not name the file.
     pub async fn read(&self) -> io::Result<SecretString> {
-        let path = match self {
-            Self::Value(value) => return Ok(value.clone()),
-            Self::File(path) => path,
-        };
-        let text = read_text(path).await?;
-        let text = without_line_break(&text);
-        if text.is_empty() { Err(io::Error::other("the file is empty")) } else { Ok(text.into()) }
+        match self {
+            Self::Value(value) => Ok(value.clone()),
+            Self::File(path) => without_line_breaks(&read_text(path).await?),
+        }
+    }
+
+    /// Returns the secret in a file, as [`Secret::read`] does. Blocking.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is empty. The error does not name the file.
+    pub fn read_file(path: &Path) -> io::Result<SecretString> {
+        without_line_breaks(&decode(regular_file::read(path, MAX_FILE)?)?)
+    }
+
+    /// Creates a secret from text of the configuration or of an environment variable. Line breaks at the end are not
+    /// part of the secret, as in a file. Returns `None` if the text is empty.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Some(Self::Value(without_line_breaks(text).ok()?))
+    }
+}
+
+/// Returns the secret in a text: the text without the line breaks at its end.
+fn without_line_breaks(text: &str) -> io::Result<SecretString> {
+    match trim_line_breaks(text) {
+        "" => Err(io::Error::other("the file is empty")),
+        secret => Ok(secret.into()),
     }
 }
 
@@ -33,7 +53,10 @@ pub(super) const MAX_FILE: u64 = 1 << 20;
 pub(super) async fn read_text(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || regular_file::read(&path, MAX_FILE)).await;
-    let bytes = read.map_err(|_| io::Error::other("the program is ending"))??;
+    decode(read.map_err(|_| io::Error::other("the program is ending"))??)
+}
+
+fn decode(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is not UTF-8 text"))
 }
 
@@ -56,7 +79,31 @@ impl Secret {
     }
 }
 
-/// Returns a text without the last line break, if the text ends with one.
-pub(super) fn without_line_break(text: &str) -> &str {
-    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
+/// Returns a text without the line breaks at its end. Editors and `echo` add such line breaks.
+pub(super) fn trim_line_breaks(text: &str) -> &str {
+    text.trim_end_matches(['\n', '\r'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_breaks_at_the_end_belong_to_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        for (text, secret) in
+            [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a"), (" a b \n", " a b "), ("a\nb\n", "a\nb")]
+        {
+            std::fs::write(&path, text).unwrap();
+            let Some(Secret::Value(value)) = Secret::from_text(text) else { panic!("{text:?} is empty") };
+            assert_eq!(value.expose_secret(), secret, "{text:?}");
+            assert_eq!(Secret::read_file(&path).unwrap().expose_secret(), secret, "{text:?}");
+        }
+        for text in ["", "\n", "\r\n\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Secret::from_text(text).is_none(), "{text:?}");
+            assert_eq!(Secret::read_file(&path).unwrap_err().to_string(), "the file is empty", "{text:?}");
+        }
+    }
 }
