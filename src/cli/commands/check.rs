@@ -162,7 +162,7 @@ mod tests {
         std::fs::write(&part, "sync:\n  - {name: b, source: h.example/b, tagret: t.example/b}\n").unwrap();
         let buffer = OutputBuffer::default();
         let read = crate::config::load(&main, &|_| Some("/tmp".into()));
-        Check { json: true }.print_result(&main.to_string_lossy(), read, &mut buffer.output()).unwrap();
+        Check { file: None, json: true }.print_result(&main.to_string_lossy(), read, &mut buffer.output()).unwrap();
         let json: serde_json::Value = serde_json::from_str(&buffer.text()).unwrap();
         let places = json["problems"].as_array().unwrap().iter().map(|problem| (&problem["file"], &problem["line"]));
         let expected = [(main, 3), (part, 2)].map(|(file, line)| (file.display().to_string().into(), line.into()));

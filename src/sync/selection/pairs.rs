@@ -195,6 +195,45 @@ mod tests {
         assert_eq!(below("oci-layout:srv"), None);
     }
 
+    fn entry(source: &str, target: &str, keys: &str) -> Entry {
+        let text = format!("version: 1\nsync: [{{name: a, source: {source:?}, target: {target:?}, {keys}}}]\n");
+        crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap().entries.remove(0)
+    }
+
+    #[test]
+    fn selection_of_repositories_applies_to_trees_of_layouts() {
+        let keys = "repositories: {include: [\"apps/*\"], exclude: [\"*/blobs\"]}";
+        let out = entry("s.example/team/**", "oci-layout:/srv/**", keys);
+        let target = |source: &str| {
+            pair_in_tree(&out, endpoint(source)).map(|pair| pair.map(|pair| pair.targets[0].clone()).unwrap())
+        };
+        assert_eq!(target("s.example/team/apps/a"), Some(endpoint("oci-layout:/srv/apps/a")));
+        assert_eq!(target("s.example/team/base"), None);
+        assert_eq!(target("s.example/team/apps/blobs"), None, "the name cannot be a layout, and is excluded");
+        let source = |path: &str| source_for_target(&out, &endpoint(path));
+        assert_eq!(source("oci-layout:/srv/apps/a"), Some(endpoint("s.example/team/apps/a")));
+        assert_eq!(source("oci-layout:/srv/base"), None);
+    }
+
+    #[tokio::test]
+    async fn layouts_that_are_not_selected_are_observed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["apps/a", "base"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join("oci-layout"), "{\"imageLayoutVersion\": \"1.0.0\"}").unwrap();
+            std::fs::write(folder.path().join(name).join("index.json"), "{\"manifests\": []}").unwrap();
+        }
+        let source = format!("oci-layout:{}/**", folder.path().display());
+        let entry = entry(&source, "t.example/**", "repositories: {include: [\"apps/*\"]}");
+        let observed = parking_lot::Mutex::new(Vec::new());
+        let observe: NameObserver<'_> = Box::new(|name| observed.lock().push(name.to_owned()));
+        let listed = list_layouts(&entry, folder.path().to_owned(), observe).await;
+        let targets: Vec<Endpoint> = listed.map(|pair| pair.unwrap().targets.remove(0)).collect().await;
+        assert_eq!(targets, [endpoint("t.example/apps/a")]);
+        observed.lock().sort_unstable();
+        assert_eq!(*observed.lock(), ["apps/a", "base"]);
+    }
+
     #[test]
     fn repository_that_a_target_cannot_have_is_an_error() {
         let message = joined("oci-layout:/srv/**", "team/blobs").unwrap_err();

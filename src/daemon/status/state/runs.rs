@@ -179,7 +179,7 @@ mod tests {
     fn report_of_tag() -> TagReport {
         let (source, target, tag) = ("h/a".into(), "t/a".into(), Some("v1".parse().unwrap()));
         let (digest, source_digest, outcome, blobs) = (None, None, TagOutcome::Unchanged, BlobCounts::default());
-        TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }
+        TagReport { source, target, tag, source_tag: None, digest, source_digest, outcome, blobs, bytes: 0 }
     }
 
     #[tokio::test]
