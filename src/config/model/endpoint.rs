@@ -69,8 +69,8 @@ pub enum EndpointError {
     },
     /// Tag after the repository of a target.
     #[error(
-        "{text:?} names one image: write {repository}; the keys `rename` and `tag` of the entry give a tag another name \
-         at the target"
+        "{text:?} names one image: write {repository}; the keys `rename` and `tag` of the entry give a tag another \
+         name at the target"
     )]
     TargetTag {
         /// Complete text.
@@ -334,8 +334,8 @@ mod tests {
         assert!(message("myuser/**").ends_with("write HOST/myuser/**, or docker.io/myuser/** for Docker Hub"));
         assert_eq!(
             message("h.example/app:1.2.0"),
-            "\"h.example/app:1.2.0\" names one image: write h.example/app; the keys `rename` and `tag` of the entry give a \
-             tag another name at the target"
+            "\"h.example/app:1.2.0\" names one image: write h.example/app; the keys `rename` and `tag` of the entry \
+             give a tag another name at the target"
         );
         let digest = crate::oci::Digest::of(b"x");
         assert!(message(&format!("h.example/app@{digest}")).ends_with("a target has the digests of its source"));

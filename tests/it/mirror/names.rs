@@ -149,7 +149,7 @@ fn name_that_is_too_long_fails_its_tag_alone() {
     let long = "x".repeat(128);
     let pair = Pair::new(&["v1", &long], "tag: \"m-{tag}\"");
     let report = pair.site.report(1);
-    let message = report.tag(&long)["message"].as_str().unwrap();
+    let message = report.tag(&long)["reason"].as_str().unwrap();
     assert!(
         message.starts_with(&format!("the template \"m-{{tag}}\" gives the tag {long} an invalid name")),
         "{message}"
@@ -189,8 +189,8 @@ fn selected_repositories_and_renamed_tags_pass_through_layouts() {
     site.configure(
         &[from, to],
         &format!(
-            "- {{name: out, source: \"{from}/team/**\", target: \"{disk}\", tag: \"m-{{tag}}\", repositories: {{exclude: \
-             [blobs]}}}}\n\
+            "- {{name: out, source: \"{from}/team/**\", target: \"{disk}\", tag: \"m-{{tag}}\", repositories: \
+             {{exclude: [blobs]}}}}\n\
              - {{name: in, source: \"{disk}\", target: \"{to}/in/**\", repositories: {{include: [\"apps/*\"]}}}}\n\
              - {{name: pack, source: \"{from}/team/base\", target: \"{archive}\", rename: {{v1: stable}}}}\n\
              - {{name: unpack, source: \"{archive}\", target: \"{to}/unpacked\", tag: \"{{tag}}-1\"}}"
