@@ -222,7 +222,7 @@ mod tests {
              the host under `source`"
         );
         assert_eq!(message("team/"), "\"team/\" matches no repository: a name has no `/` at its start or end");
-        assert_eq!(message("re:("), "\"re:(\" is not a regular expression: unclosed group");
+        assert_eq!(message("re:("), "\"re:(\" is not a regular expression: unclosed group, at `(`");
         assert!(message("Team").contains("lower-case"));
     }
 }

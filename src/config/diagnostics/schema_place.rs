@@ -29,6 +29,8 @@ enum PlaceKeys {
     Secrets,
     /// Names that the operator chose, each with a text.
     TextsByName,
+    /// No keys: the text by a name of such a map.
+    TextByName,
     /// No known keys.
     Unknown,
     /// Keys of another program, which has no table.
@@ -93,7 +95,8 @@ impl SchemaPlace {
             PlaceKeys::Secret if matches!(key, "env" | "file") => Self { shows_scalars: true, ..unknown },
             PlaceKeys::Secrets => Self::from_shape(self.schema, &Shape::Secret),
             // A misplaced key with a secret looks like a name.
-            PlaceKeys::TextsByName | PlaceKeys::Secret | PlaceKeys::Unknown => unknown,
+            PlaceKeys::TextsByName => Self { keys: PlaceKeys::TextByName, ..unknown },
+            PlaceKeys::TextByName | PlaceKeys::Secret | PlaceKeys::Unknown => unknown,
             PlaceKeys::Foreign => self,
         }
     }
@@ -108,9 +111,14 @@ impl SchemaPlace {
         self.shows_scalars
     }
 
+    /// Returns true if a scalar at this place is the text by a free name of a map.
+    pub(crate) fn is_text_by_name(self) -> bool {
+        matches!(self.keys, PlaceKeys::TextByName)
+    }
+
     /// Returns true if some keys of a map are known.
     pub(crate) fn has_known_keys(self) -> bool {
-        !matches!(self.keys, PlaceKeys::Unknown)
+        !matches!(self.keys, PlaceKeys::Unknown | PlaceKeys::TextByName)
     }
 
     /// Returns true if a key of the map at this place is only a name and contains nothing that may be a secret. `value`
@@ -119,7 +127,11 @@ impl SchemaPlace {
         match self.keys {
             PlaceKeys::Table(table) => is_name(self.schema, name, value, table),
             PlaceKeys::Named(_) | PlaceKeys::TextsByName => is_host_like(name),
-            PlaceKeys::Secret | PlaceKeys::Secrets | PlaceKeys::Unknown | PlaceKeys::Foreign => true,
+            PlaceKeys::TextByName
+            | PlaceKeys::Secret
+            | PlaceKeys::Secrets
+            | PlaceKeys::Unknown
+            | PlaceKeys::Foreign => true,
         }
     }
 }

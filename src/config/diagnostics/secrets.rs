@@ -52,7 +52,8 @@ struct Context {
 
 impl Context {
     fn suspect(self, text: &str) -> Option<Suspicion> {
-        if self.secret || self.place.schema().hides_secret(text) {
+        // A text by a free name is read, so a message may repeat the text.
+        if self.secret || self.place.is_text_by_name() || self.place.schema().hides_secret(text) {
             Some(Suspicion::Secret)
         } else {
             (!self.place.shows_scalars()).then_some(Suspicion::Unread)

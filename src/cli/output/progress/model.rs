@@ -22,10 +22,10 @@ const MEASURED: Duration = Duration::from_millis(500);
 const INERTIA: f64 = 5.0;
 
 /// Width of the bar of a transfer, in columns.
-const BAR: usize = 20;
+const BAR: usize = 15;
 
 /// Number of columns for the repository of a transfer.
-const PLACE: usize = 28;
+const PLACE: usize = 24;
 
 /// Reason for which requests to a registry wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +113,7 @@ impl ProgressModel {
         let mut lines = self.run_lines(free);
         lines.extend(transfers);
         lines.extend(waits);
+        lines.truncate(height);
         lines.iter().map(|line| cut(&printable(line), width)).collect()
     }
 
@@ -291,10 +292,7 @@ mod tests {
         let lines = model.lines(start + Duration::from_secs(1), (24, 80), &[]);
         assert_eq!(lines[0], "api  0 of 12 tags  1.0 MiB of 10.0 MiB  1.0 MiB/s  ETA 9s");
         let digest = blob.digest.short();
-        assert_eq!(
-            lines[1],
-            format!("  {digest}  t.example/x                   [=====>              ]  25% of 4.0 MiB")
-        );
+        assert_eq!(lines[1], format!("  {digest}  t.example/x               [===>           ]  25% of 4.0 MiB"));
         model.apply("api", RunEvent::Transfer(Event::TransferFinished(blob)));
         assert_eq!(model.lines(start, (24, 80), &[]).len(), 1);
         assert_eq!(model.sent(), 1 << 20);
