@@ -12,6 +12,9 @@
 //! - Entries that other tools wrote into `index.json` keep their bytes. Other tools do not know the lock, so they must
 //!   not write at the same time.
 //!
+//! A layout may also be one tar file, an OCI archive: [`Layout::open_archive`]. Its writes become visible together, by
+//! [`Layout::publish`]. A tree of layouts is a folder with one layout for each repository: [`find_layouts`].
+//!
 //! Images with Docker media types are stored verbatim like any other image. skopeo 1.9 ignores entries with other than
 //! OCI media types, so it does not find such a tag.
 //!
@@ -31,8 +34,10 @@ use crate::store::{
     Target, UploadStart,
 };
 
+mod archive;
 mod calls;
 mod changes;
+mod content;
 mod disk;
 mod fault;
 mod folder;
@@ -40,13 +45,16 @@ mod folder;
 pub(crate) mod fuzz;
 mod index;
 mod index_cache;
+mod new_content;
 mod read;
 mod referrers;
 mod temporary;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod untagged;
 mod upload;
+mod version;
 
 use calls::Calls;
 use changes::{Changes, Outcome};
@@ -55,6 +63,8 @@ use fault::Fault;
 use index::Named;
 use referrers::Facts;
 use untagged::Skipped;
+
+pub use tree::{TreeError, find_layouts, layout_path};
 
 /// Maximum time that a writer waits for the lock of another process.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -82,16 +92,42 @@ impl Layout {
     /// with [`ErrorKind::NotFound`]; the first write of content creates the layout.
     #[must_use]
     pub fn open(path: &Path) -> Arc<Self> {
+        Self::open_as("oci-layout", path, Disk::new(path))
+    }
+
+    /// Returns the layout of one repository in a tree of layouts. Unlike [`Layout::open`], the folder may contain the
+    /// folders of other layouts before the layout is created.
+    #[must_use]
+    pub fn open_in_tree(path: &Path) -> Arc<Self> {
+        Self::open_as("oci-layout", path, Disk::in_tree(path))
+    }
+
+    /// Returns the archive at `path` without reading or writing anything. Written content is in a new file beside the
+    /// archive until [`Layout::publish`] replaces the archive.
+    #[must_use]
+    pub fn open_archive(path: &Path) -> Arc<Self> {
+        Self::open_as("oci-archive", path, Disk::in_archive(path))
+    }
+
+    fn open_as(kind: &str, path: &Path, disk: Disk) -> Arc<Self> {
         Arc::new(Self {
-            scope: Scope::new(&format!("oci-layout:{}", lexically_absolute(path).display())),
-            context: ErrorContext { place: format!("oci-layout:{}", path.display()).into() },
-            disk: Arc::new(Disk::new(path)),
+            scope: Scope::new(&format!("{kind}:{}", lexically_absolute(path).display())),
+            context: ErrorContext { place: format!("{kind}:{}", path.display()).into() },
+            disk: Arc::new(disk),
             calls: Calls::new(),
             facts: Arc::default(),
             changes: Arc::default(),
             writer: Arc::default(),
             tidied: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// Replaces an archive by its new file, durably, if there is one. Does nothing for a layout in a folder.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the new file cannot be completed. The archive is unchanged then.
+    pub async fn publish(&self) -> Result<(), StoreError> {
+        self.on_disk(Disk::publish).await.map_err(self.context.to_error(Step::PublishArchive, ""))
     }
 
     /// Runs `work` on the files, in a thread that may block. `work` completes even if the future is dropped.
@@ -354,7 +390,8 @@ impl Target for Layout {
     async fn begin_upload(&self, blob: &Descriptor, _from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
         let begin = async {
             self.prepare().await?;
-            self.on_disk(Disk::create_temporary).await
+            let length = blob.size;
+            self.on_disk(move |disk| disk.create_temporary(length)).await
         };
         let file = begin.await.map_err(self.context.to_error(Step::BeginUpload, blob.digest))?;
         let (disk, calls, context) = (Arc::clone(&self.disk), self.calls.clone(), self.context.clone());

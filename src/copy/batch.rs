@@ -227,9 +227,12 @@ impl Batch {
                 let node = Node::read(manifest, place, self.rules.foreign_layers)?;
                 Ok((Arc::new(node), true))
             }
-            DerivedIndex::NoneWanted => {
-                let wanted = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-                Err(CopyError::NoPlatform { place: place.to_owned(), digest, wanted })
+            DerivedIndex::NoneWanted { available } => {
+                let join = |platforms: &[Platform], separator: &str| {
+                    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+                };
+                let (wanted, available) = (join(platforms, " or "), join(&available, ", "));
+                Err(CopyError::NoPlatform { place: place.to_owned(), digest, wanted, available })
             }
         }
     }

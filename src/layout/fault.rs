@@ -34,6 +34,8 @@ pub(super) enum Fault {
     Foreign { path: PathBuf },
     #[error("no image layout at {path}: it has no index.json")]
     NoLayout { path: PathBuf },
+    #[error("no OCI archive at {path}: the file does not exist, or has no index.json")]
+    NoArchive { path: PathBuf },
     #[error("another process has held the lock {path} for more than {seconds} s: wait for it or stop it")]
     Locked { path: PathBuf, seconds: u64 },
     #[error("the manifest points at {digest}, but {path} {problem}")]
@@ -87,7 +89,9 @@ impl Fault {
             Self::Foreign { .. } | Self::Link { .. } | Self::NotFolder { .. } | Self::Ambiguous { .. } => {
                 ErrorKind::Refused
             }
-            Self::NoLayout { .. } | Self::Lost { .. } | Self::NoManifest => ErrorKind::NotFound,
+            Self::NoLayout { .. } | Self::NoArchive { .. } | Self::Lost { .. } | Self::NoManifest => {
+                ErrorKind::NotFound
+            }
             Self::Locked { .. } => ErrorKind::Busy(None),
             Self::Missing { .. } => ErrorKind::MissingContent,
             Self::Shared(fault) => fault.kind(),

@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use rustix::io::Errno;
 
 use super::fault::Fault;
 
+/// Prefix of the names of all files that only transship uses.
+pub(super) const FILE_PREFIX: &str = ".transship";
 /// Flags for opening a folder.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Flags for opening a file, besides the access mode.
@@ -172,4 +175,49 @@ impl Folder {
     pub(super) fn sync(&self) -> Result<(), Fault> {
         fs::fsync(&self.open).map_err(|error| Fault::io("sync", &self.path)(error.into()))
     }
+}
+
+/// Creates the layout's own folder and its parents, each durable before the next. Follows links: the operator chose
+/// them.
+pub(super) fn create_folder(path: &Path) -> Result<(), Fault> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if parent != Path::new(".") {
+        create_folder(parent)?;
+    }
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Fault::io("create", path)(error));
+        }
+        _ => {}
+    }
+    sync_folder(parent)
+}
+
+/// Makes renames in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> Result<(), Fault> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(Fault::io("sync", path))
+}
+
+/// Replaces a file of the layout's folder: writes a new file, syncs it, renames it over the old one. The caller must
+/// hold the lock: all writers use one name for the new file, so the next writer overwrites the file that a killed
+/// writer left.
+pub(super) fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
+    let new = format!("{FILE_PREFIX}.new");
+    let path = root.path().join(&new);
+    root.remove(&new)?;
+    let gone = || Fault::io("create", &path)(std::io::ErrorKind::AlreadyExists.into());
+    let mut file = root.create_new(&new)?.ok_or_else(gone)?;
+    if let Some(old) = root.open_file(name).ok().flatten().and_then(|(old, _)| old.metadata().ok()) {
+        file.set_permissions(old.permissions()).map_err(Fault::io("set the mode of", &path))?;
+    }
+    file.write_all(bytes).map_err(Fault::io("write", &path))?;
+    file.sync_all().map_err(Fault::io("sync", &path))?;
+    root.rename(&new, root, name)?;
+    root.sync()
 }

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::disk::FILE_PREFIX;
 use super::fault::Fault;
-use super::folder::Folder;
+use super::folder::{FILE_PREFIX, Folder};
 
 /// File that is being written. Its writer holds a lock on the file. Dropping the value removes the file unless it was
 /// committed.

@@ -48,7 +48,7 @@ impl Connection {
 
     /// Opens a repository or a layout for reading.
     pub(crate) fn source(&self, location: &ContentLocation, context: &Context) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.endpoints(context)?.source(&location.repository.endpoint(), AccessContext::default())?)
+        Ok(self.endpoints(context)?.source(&location.repository, AccessContext::default())?)
     }
 }
 

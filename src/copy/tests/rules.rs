@@ -48,7 +48,9 @@ async fn index_without_wanted_platforms_fails_with_their_names() {
     let batch = batch_with(&Copier::new(64 * MIB), &from, &[&to], only(&["linux/arm64", "linux/s390x"]), None);
     let error = copy(&batch, "v1", &whole).await.unwrap_err();
     let digest = whole.digest();
-    let expected = format!("source src/app: manifest {digest}: no child runs on linux/arm64 or linux/s390x");
+    let expected = format!(
+        "source src/app: manifest {digest}: no child runs on linux/arm64 or linux/s390x; the index has linux/amd64"
+    );
     assert_eq!(error.to_string(), expected);
     assert_eq!(target.count(Op::Push), 0);
 }

@@ -63,7 +63,12 @@ struct RunLog {
     in_doubt: BTreeSet<InDoubt>,
     coverage: Coverage,
     warnings: Vec<Warning>,
+    /// Writes to archives that are not published yet.
+    staged: Vec<StagedWrite>,
 }
+
+/// Write to an archive, with its outcome if the report contains one.
+type StagedWrite = (Arrival, Option<TagOutcome>);
 
 impl Default for RunProgress {
     fn default() -> Self {
@@ -103,6 +108,17 @@ impl Run<'_> {
             self.report_problem(format!("source {}: {shortfall}", entry.source));
         }
         self.progress.log.lock().warnings = warnings;
+    }
+
+    /// Stores a write to an archive until the archive is published.
+    pub(crate) fn stage(&self, arrival: Arrival, outcome: Option<TagOutcome>) {
+        self.progress.log.lock().staged.push((arrival, outcome));
+    }
+
+    /// Removes and returns the stored writes to an archive.
+    pub(crate) fn take_staged(&self, target: &str) -> Vec<StagedWrite> {
+        let staged = &mut self.progress.log.lock().staged;
+        staged.extract_if(.., |(arrival, _)| arrival.target == target).collect()
     }
 
     /// Waits until one more repository may copy, and returns its permit.
@@ -207,7 +223,7 @@ impl Run<'_> {
             _ => Vec::new(),
         };
         let log = self.progress.log.into_inner();
-        let RunLog { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _ } = log;
+        let RunLog { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _, staged: _ } = log;
         repeated.log_rest();
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());

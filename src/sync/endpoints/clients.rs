@@ -11,13 +11,13 @@ use parking_lot::Mutex;
 use super::pull_quotas::PullQuotas;
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
 use crate::json_form;
-use crate::layout::Layout;
-use crate::oci::{RegistryHost, Repository, RepositoryName};
+use crate::layout::{Layout, TreeError};
+use crate::oci::{NameError, RegistryHost, Repository, RepositoryName};
 use crate::registry::{
     Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, QuotaState, Registry, RegistryError, Tenant,
     Throttle,
 };
-use crate::store::{Source, StoreError, Target};
+use crate::store::{Side, Source, StoreError, Target};
 
 /// All registries and layouts that one configuration has opened.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Endpoints {
     /// Bandwidth limit of all registries together.
     bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Clients>>,
-    layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    layouts: Mutex<HashMap<(PathBuf, LayoutKind), Arc<Layout>>>,
     /// Health of mirrors. A new configuration starts without this knowledge, so that after a reload each mirror is
     /// tried again: the operator may have repaired a mirror.
     mirrors: Arc<MirrorHealth>,
@@ -62,19 +62,46 @@ pub struct AccessContext<'a> {
     tenant: Tenant,
     /// The credentials, if they replace those of the registry's options.
     credentials: Option<&'a Credentials>,
+    /// The targets of the entry, which may be trees.
+    targets: &'a [Endpoint],
+}
+
+/// Kind of a layout on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum LayoutKind {
+    /// A folder.
+    Folder,
+    /// A folder that may contain the folders of other layouts.
+    InTree,
+    /// A tar file.
+    Archive,
 }
 
 impl<'a> AccessContext<'a> {
     /// Creates the context of an entry at its source.
     #[must_use]
     pub fn at_source(entry: &'a Entry) -> Self {
-        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+        Self {
+            tenant: Tenant::from_name(entry.name.as_str()),
+            credentials: entry.credentials.source.as_ref(),
+            targets: &[],
+        }
     }
 
     /// Creates the context of an entry at its targets.
     #[must_use]
     pub fn at_target(entry: &'a Entry) -> Self {
-        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+        Self {
+            tenant: Tenant::from_name(entry.name.as_str()),
+            credentials: entry.credentials.target.as_ref(),
+            targets: &entry.targets,
+        }
+    }
+
+    /// Returns the kind of a layout in a folder: in a tree, if a target of the entry is a tree that contains the path.
+    fn layout_kind(&self, path: &Path) -> LayoutKind {
+        let contains = |target: &Endpoint| matches!(target, Endpoint::LayoutTree(root) if path.starts_with(root));
+        if self.targets.iter().any(contains) { LayoutKind::InTree } else { LayoutKind::Folder }
     }
 }
 
@@ -126,9 +153,41 @@ pub enum OpenError {
     /// The endpoint is a tree of repositories, but one repository is needed.
     #[error("{0} is a tree of repositories, but one repository is needed")]
     Tree(String),
+    /// The endpoint is one repository, but a tree of repositories is needed.
+    #[error("{0} is one repository, but a tree of repositories is needed")]
+    Single(String),
+    /// A tree of layouts does not have the layout of a repository, or cannot be listed.
+    #[error("{place}: {error}")]
+    Layouts {
+        /// The side of the tree.
+        side: Side,
+        /// The tree.
+        place: String,
+        /// The cause.
+        error: TreeError,
+    },
+    /// The name of a repository below a target's prefix is not valid, for example too long.
+    #[error("{place}: {error}")]
+    Name {
+        /// The tree.
+        place: String,
+        /// The cause.
+        error: NameError,
+    },
     /// A request to a registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Returns the message with the side, for an error of listing the pairs of an entry.
+    pub(crate) fn with_side(&self) -> String {
+        match self {
+            Self::Layouts { side, .. } => format!("{side} {self}"),
+            Self::Name { .. } => format!("target {self}"),
+            Self::Client { .. } | Self::Tree(_) | Self::Single(_) | Self::Store(_) => format!("source {self}"),
+        }
+    }
 }
 
 fn warn_of_tls((host, options): (&RegistryHost, &Options)) {
@@ -239,8 +298,9 @@ impl Endpoints {
     pub fn source(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => self.open_readable(repository, access),
-            Endpoint::Layout(path) => Ok(self.layout(path)),
-            Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
+            Endpoint::Layout(path) => Ok(self.layout(path, access.layout_kind(path))),
+            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::Archive)),
+            Endpoint::Tree { .. } | Endpoint::LayoutTree(_) => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
@@ -277,8 +337,9 @@ impl Endpoints {
     pub fn target(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, access)?.for_writing())),
-            Endpoint::Layout(path) => Ok(self.layout(path)),
-            Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
+            Endpoint::Layout(path) => Ok(self.layout(path, access.layout_kind(path))),
+            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::Archive)),
+            Endpoint::Tree { .. } | Endpoint::LayoutTree(_) => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
@@ -321,9 +382,24 @@ impl Endpoints {
         }
     }
 
-    fn layout(&self, path: &Path) -> Arc<Layout> {
-        let mut layouts = self.layouts.lock();
-        layouts.entry(path.to_owned()).or_insert_with(|| Layout::open(path)).clone()
+    /// Replaces the archive of a target by its new file, if a run has written to it. Does nothing at other targets.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Layout::publish`].
+    pub(crate) async fn publish(&self, target: &Endpoint) -> Result<(), StoreError> {
+        match target {
+            Endpoint::Archive(path) => self.layout(path, LayoutKind::Archive).publish().await,
+            _ => Ok(()),
+        }
+    }
+
+    fn layout(&self, path: &Path, kind: LayoutKind) -> Arc<Layout> {
+        let open = || match kind {
+            LayoutKind::Folder => Layout::open(path),
+            LayoutKind::InTree => Layout::open_in_tree(path),
+            LayoutKind::Archive => Layout::open_archive(path),
+        };
+        self.layouts.lock().entry((path.to_owned(), kind)).or_insert_with(open).clone()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::journal::{Begun, RunId};
 use crate::sync::context::engine::{Engine, RunRequest, Stop};
 use crate::sync::context::run::{Run, RunProgress};
 use crate::sync::endpoints::clients::OpenError;
+use crate::sync::journaling::evidence::publish_archives;
 use crate::sync::journaling::recovery::recover_evidence;
 use crate::sync::journaling::transfers::journal_transfers;
 use crate::sync::report::log_lines::log_run_end;
@@ -169,6 +170,7 @@ async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
         }
     };
     futures_util::join!(copies, journal_transfers(run, listener));
+    publish_archives(run).await;
     if single.is_none() && run.request.only.is_none() {
         run.judge_coverage();
     }
@@ -179,7 +181,7 @@ async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
 fn list_run_pairs<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
     let entry = &run.request.entry;
     match &run.request.only {
-        Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
+        Some(only) => stream::iter(only.pairs(entry)).boxed(),
         None => list_pairs(entry, &run.engine.endpoints, Box::new(|name| run.add_repository(name))),
     }
 }
@@ -190,7 +192,7 @@ async fn sync_listed_pair(run: &Run<'_>, pair: Result<Pair, OpenError>, events: 
             let span = tracing::info_span!("repository", source = %pair.source);
             sync_pair(run, &pair, events.clone()).instrument(span).await;
         }
-        Err(error) => run.report_problem(format!("source {error}")),
+        Err(error) => run.report_problem(error.with_side()),
     }
 }
 

@@ -5,7 +5,7 @@ use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
-use crate::config::{Endpoint, Entry, Warning};
+use crate::config::{Entry, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ReservedForm, Verdict};
@@ -104,7 +104,7 @@ pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     let observe = Box::new(|name: &str| coverage.lock().add_repository(&request.entry, name));
     let found: Vec<Result<PairPreview, String>> = list_pairs(&request.entry, &engine.endpoints, observe)
         .map(|pair| async move {
-            let pair = pair.map_err(|error| format!("source {error}"))?;
+            let pair = pair.map_err(|error| error.with_side())?;
             preview_pair(engine, request, &pair, coverage).await
         })
         .buffer_unordered(REPOSITORIES_AT_ONCE)
@@ -175,7 +175,7 @@ async fn preview_pair(
         return Err(problem);
     }
     // For a tree, `at_least` applies to all repositories together.
-    let is_tree = matches!(entry.source, Endpoint::Tree { .. });
+    let is_tree = entry.source.is_tree();
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(_) => Ok(preview),
         Err(shortfall) => Err(format!("source {}: {shortfall}", preview.source)),

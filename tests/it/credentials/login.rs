@@ -476,7 +476,7 @@ fn login_check_tests_a_bounded_number_of_repositories() {
 #[test]
 fn missing_target_that_denies_reads_is_pushed_to() {
     for status in [401, 403] {
-        for args in [&["once"][..], &["copy"]] {
+        for args in [&["once"][..], &["copy", "--force"]] {
             let (source, target, site) = (Server::start(), Server::start(), Site::new());
             let image = images::two_platforms(Family::Oci, 1);
             image.put(&source, "app", Some("v1"));
@@ -489,7 +489,12 @@ fn missing_target_that_denies_reads_is_pushed_to() {
             let (from, to) = (format!("{from}:v1"), format!("{to}:v1"));
             let copy = [&from, &to].map(String::as_str);
             let plain = ["--plain-http", source.host(), "--plain-http", target.host()];
-            let args = if args == ["copy"] { [args, &copy, &plain].concat() } else { args.to_vec() };
+            let args = if args[0] == "copy" { [args, &copy, &plain].concat() } else { args.to_vec() };
+            if let ["copy", "--force", rest @ ..] = &args[..] {
+                let refused = site.run(&[&["copy"], rest].concat());
+                let remedy = "if only reads are denied, --force writes without reading the present tag";
+                assert!(refused.code() == 1 && refused.stdout.contains(remedy), "{}", refused.stdout);
+            }
             site.run(&args).expect_success();
             assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{status} {args:?}");
         }

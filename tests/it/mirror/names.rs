@@ -149,7 +149,7 @@ fn name_that_is_too_long_fails_its_tag_alone() {
     let long = "x".repeat(128);
     let pair = Pair::new(&["v1", &long], "tag: \"m-{tag}\"");
     let report = pair.site.report(1);
-    let message = report.tag(&long)["message"].as_str().unwrap();
+    let message = report.tag(&long)["reason"].as_str().unwrap();
     assert!(
         message.starts_with(&format!("the template \"m-{{tag}}\" gives the tag {long} an invalid name")),
         "{message}"
@@ -175,4 +175,36 @@ fn only_selected_repositories_of_a_tree_are_copied() {
     assert_eq!(warnings.as_array().map(Vec::len), Some(1), "{warnings}");
     let expected = format!("\"gone\" under `repositories.include` matches no repository of {from}/team/**");
     assert!(warnings.to_string().replace("\\\"", "\"").contains(&expected), "{warnings}");
+}
+
+#[test]
+fn selected_repositories_and_renamed_tags_pass_through_layouts() {
+    let (source, target) = (Server::start(), Server::start());
+    for (seed, repository) in ["team/apps/a", "team/base", "team/blobs"].iter().enumerate() {
+        images::small(Family::Oci, seed as u64).put(&source, repository, Some("v1"));
+    }
+    let (from, to, site) = (source.host(), target.host(), Site::new());
+    let disk = format!("oci-layout:{}/**", site.path("disk").display());
+    let archive = format!("oci-archive:{}", site.path("base.tar").display());
+    site.configure(
+        &[from, to],
+        &format!(
+            "- {{name: out, source: \"{from}/team/**\", target: \"{disk}\", tag: \"m-{{tag}}\", repositories: \
+             {{exclude: [blobs]}}}}\n\
+             - {{name: in, source: \"{disk}\", target: \"{to}/in/**\", repositories: {{include: [\"apps/*\"]}}}}\n\
+             - {{name: pack, source: \"{from}/team/base\", target: \"{archive}\", rename: {{v1: stable}}}}\n\
+             - {{name: unpack, source: \"{archive}\", target: \"{to}/unpacked\", tag: \"{{tag}}-1\"}}"
+        ),
+    );
+    for _ in 0..2 {
+        for entry in ["out", "in", "pack", "unpack"] {
+            let output = site.run(&["once", entry]).expect_success();
+            assert!(!output.stdout.contains("warning"), "{}", output.stdout);
+        }
+    }
+    assert_eq!(target.store().repositories(), ["in/apps/a", "unpacked"]);
+    assert_eq!((arrived(&target, "in/apps/a"), arrived(&target, "unpacked")), (set(&["m-v1"]), set(&["stable-1"])));
+    let packed = site.evidence(&["--digest", &seed(1).to_string()]);
+    let packed = packed.iter().find(|row| row["target"] == archive.as_str()).unwrap();
+    assert_eq!((&packed["tag"], &packed["source_reference"]), (&"stable".into(), &"v1".into()));
 }
