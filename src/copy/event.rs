@@ -59,7 +59,7 @@ impl Transfer {
 }
 
 /// Number of bytes of blobs that the copies of a run send, or expect to send. Shared with the listener that estimates
-/// the remaining time. The number grows with each manifest that a copy reads, and shrinks with each blob that the target
+/// the remaining time. The number grows with each manifest that a copy reads. It shrinks with each blob that the target
 /// already has.
 #[derive(Debug, Default)]
 pub struct PlannedBytes(AtomicU64);

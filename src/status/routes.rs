@@ -282,8 +282,8 @@ mod tests {
     async fn known_routes_answer_and_unknown_ones_explain() {
         assert!(get(working(), "/metrics").await.1.contains("transship_build_info{version=\"1.2.3\"} 1\n"));
         assert!(get(working(), "/").await.1.starts_with("<!DOCTYPE html>"));
-        let unknown = "there is no route /nope: the routes are /, /entry, /search, /help, /healthz, /readyz, /status and \
-                       /metrics\n";
+        let unknown = "there is no route /nope: the routes are /, /entry, /search, /help, /healthz, /readyz, /status \
+                       and /metrics\n";
         assert_eq!(get(working(), "/nope?x=1").await, (404, unknown.into()));
         let refused = (405, "the status port is read-only: use GET\n".into());
         assert_eq!(request(working(), second(1), "POST", "/status").await, refused);

@@ -82,8 +82,8 @@ async fn join_task<T>(work: JoinHandle<T>) -> T {
     work.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
 }
 
-/// Draws events on a terminal, until the last sender is dropped. Without a terminal, the log suffices. With `-q`, nothing
-/// is drawn.
+/// Draws events on a terminal, until the last sender is dropped. Draws nothing with `-q`, and without a terminal, where
+/// the log suffices.
 async fn draw_progress(
     bars: MultiProgress,
     endpoints: Arc<Endpoints>,

@@ -12,7 +12,7 @@ use crate::oci::{RegistryHost, names_host};
 
 /// Authentication of all registries and namespaces of a file.
 #[derive(Default)]
-pub(in crate::import) struct AuthRules {
+pub(crate) struct AuthRules {
     rules: Vec<AuthRule>,
     comments: Vec<String>,
 }
@@ -26,7 +26,7 @@ struct AuthRule {
 }
 
 /// Returns true if the file has only authentication: registries or namespaces with user names.
-pub(in crate::import) fn is_auth(root: &Node) -> bool {
+pub(crate) fn is_auth(root: &Node) -> bool {
     let has_login = |node: &Node| match node {
         Node::Map(keys) => keys.iter().any(|(key, _)| keys::AUTH.iter().any(|(known, _)| key == known)),
         _ => false,
@@ -35,7 +35,7 @@ pub(in crate::import) fn is_auth(root: &Node) -> bool {
 }
 
 /// Reads the authentication. In a separate file, `$NAME` and `${NAME}` are variables.
-pub(in crate::import) fn read_auth(view: &View<'_>, has_variables: bool, reading: &mut Reading) -> AuthRules {
+pub(crate) fn read_auth(view: &View<'_>, has_variables: bool, reading: &mut Reading) -> AuthRules {
     let mut auth = AuthRules::default();
     let mut secrets = SecretNames::default();
     for (key, view) in reading.fields(view, "`auth`").iter() {
@@ -96,16 +96,16 @@ fn read_login(
 }
 
 impl AuthRules {
-    pub(in crate::import) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.comments.is_empty()
     }
 
-    pub(in crate::import) fn comments(&self) -> Vec<String> {
+    pub(crate) fn comments(&self) -> Vec<String> {
         self.comments.clone()
     }
 
     /// Returns the credentials of a whole registry; empty for none.
-    pub(in crate::import) fn registry_credentials(&self, host: &RegistryHost) -> Map {
+    pub(crate) fn registry_credentials(&self, host: &RegistryHost) -> Map {
         self.find_rule(host.in_reference().as_ref()).map(|rule| rule.credentials.clone()).unwrap_or_default()
     }
 

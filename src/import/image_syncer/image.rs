@@ -49,7 +49,7 @@ pub(super) fn parse_image(text: &str) -> Option<Image> {
 }
 
 /// Returns true if a pair of a file looks like a rule: an image with one or several destinations.
-pub(in crate::import) fn is_rule(source: &str, destinations: &Node) -> bool {
+pub(crate) fn is_rule(source: &str, destinations: &Node) -> bool {
     let is_place = |node: &Node| matches!(node, Node::Text(text) if text.contains('/'));
     let has_places = match destinations {
         Node::List(items) => !items.is_empty() && items.iter().all(is_place),
