@@ -42,7 +42,7 @@ pub(super) struct Reader<'e> {
 pub(super) struct Fields<'n> {
     table: &'static Table,
     values: Vec<(&'static Key, Value<'n>)>,
-    /// Known keys that misspelt keys were probably meant to be. The reader does not report these known keys as missing.
+    /// Known keys of which the file probably contains a misspelling. The reader does not report them as missing.
     meant: Vec<&'static str>,
     /// Keys that the section requested. A known key that the section never requests is a bug in the section.
     requested: RefCell<Vec<&'static str>>,

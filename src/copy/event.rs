@@ -65,18 +65,23 @@ impl Transfer {
 pub struct PlannedBytes(AtomicU64);
 
 impl PlannedBytes {
-    /// Adds the bytes of a blob that may have to be sent.
+    /// Adds the bytes of a blob that may have to be sent. Manifests may state any size, so the number stops at the
+    /// maximum of its type.
     pub fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.update(|total| total.saturating_add(bytes));
     }
 
     /// Removes the bytes of a blob that is not sent.
     pub fn remove(&self, bytes: u64) {
-        // The closure never returns None, so the update always succeeds.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| Some(total.saturating_sub(bytes)));
+        self.update(|total| total.saturating_sub(bytes));
     }
 
-    /// Returns the current number.
+    fn update(&self, change: impl Fn(u64) -> u64) {
+        // The closure never returns None, so the update always succeeds.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| Some(change(total)));
+    }
+
+    /// Returns the current number of bytes.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

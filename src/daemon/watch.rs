@@ -101,8 +101,8 @@ fn watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> Option<Reco
     folder_watcher(folder, names, events).map_err(failed).ok()
 }
 
-/// Creates a watcher of the folder instead of the file. An editor that renames a file, or a swapped symbolic link,
-/// replaces the file. A watch on the replaced file would get no further events.
+/// Creates a watcher of the folder instead of the file. If an editor saves by renaming, or if a symbolic link is
+/// changed, the path leads to a new file. A watch on the old file would get no further events.
 fn folder_watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let watched = folder.to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 
 /// Template of an existing file.
-const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/LICENSE\"}}");
+const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/src/import/fixtures/secret\"}}");
 
 /// Key with its possible values. A generated map may also lack the key.
 type Field = (&'static str, Vec<Value>);

@@ -75,7 +75,7 @@ impl Rate {
         if elapsed < MEASURED {
             return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people has two digits")]
+        #[expect(clippy::cast_precision_loss, reason = "people read only the first digits of a rate")]
         let rate = sent.saturating_sub(before) as f64 / elapsed.as_secs_f64();
         let smoothed = |old: f64| (old * (INERTIA - 1.0) + rate) / INERTIA;
         self.bytes_per_second = Some(self.bytes_per_second.map_or(rate, smoothed));
@@ -137,7 +137,7 @@ impl ProgressModel {
         let mut lines: Vec<String> = transfers.iter().take(shown).map(|transfer| transfer_line(transfer)).collect();
         let others = &transfers[shown..];
         if !others.is_empty() && most > 0 {
-            let bytes = units::bytes(others.iter().map(|transfer| transfer.size).sum());
+            let bytes = units::bytes(sum(others.iter().map(|transfer| transfer.size)));
             lines.push(format!("  and {} more blobs in transfer ({bytes})", others.len()));
         }
         lines
@@ -173,7 +173,7 @@ impl RunInProgress {
         match event {
             Event::TransferStarted(transfer) => self.transfers.push(transfer),
             Event::TransferFinished(transfer) => {
-                self.finished += transfer.size;
+                self.finished = self.finished.saturating_add(transfer.size);
                 self.end(&transfer);
             }
             Event::TransferFailed(transfer, _) => self.end(&transfer),
@@ -188,7 +188,7 @@ impl RunInProgress {
 
     /// Returns the bytes sent so far, those of failed transfers included.
     fn sent(&self) -> u64 {
-        self.sent + self.transfers.iter().map(|transfer| transfer.sent()).sum::<u64>()
+        sum(self.transfers.iter().map(|transfer| transfer.sent()).chain([self.sent]))
     }
 
     /// Returns a line such as `api  3 of 12 tags  1.2 GiB of 4.5 GiB  35.1 MiB/s  ETA 1m 40s`.
@@ -198,7 +198,7 @@ impl RunInProgress {
             None => line.push_str("listing"),
             Some(tags) => line.push_str(&format!("{} of {tags} tags", self.tags_done)),
         }
-        let done = self.finished + self.transfers.iter().map(|transfer| transfer.position()).sum::<u64>();
+        let done = sum(self.transfers.iter().map(|transfer| transfer.position()).chain([self.finished]));
         let total = self.planned.total().max(done);
         if total == 0 {
             return line;
@@ -215,6 +215,11 @@ impl RunInProgress {
         }
         line
     }
+}
+
+/// Returns the sum of sizes. Manifests may state any size, so the sum stops at the maximum of its type.
+fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Returns a line such as `  4f5e6d7c8b9a  prod.example/app  [=======>     ]  45% of 300.0 MiB`.
@@ -310,6 +315,22 @@ mod tests {
         assert_eq!(lines.len(), 5, "{lines:#?}");
         assert!(lines[1].contains(&transfers[5].digest.short()) && lines[1].ends_with("of 600 B"), "{lines:#?}");
         assert_eq!(lines[4], "  and 3 more blobs in transfer (600 B)");
+    }
+
+    #[test]
+    fn sizes_beyond_any_disk_stop_at_the_maximum() {
+        let mut model = ProgressModel::default();
+        started(&mut model, "api", u64::MAX);
+        for name in 0..6 {
+            begin(&mut model, "api", &transfer(&name.to_string(), u64::MAX));
+        }
+        let lines = model.lines(Instant::now(), (24, 80), &[]);
+        assert!(lines[4].starts_with("  and 3 more blobs in transfer ("), "{lines:#?}");
+        let planned = PlannedBytes::default();
+        planned.add(u64::MAX);
+        planned.add(1);
+        planned.remove(1);
+        assert_eq!(planned.total(), u64::MAX - 1);
     }
 
     #[test]
