@@ -231,7 +231,7 @@ impl Batch {
                 let join = |platforms: &[Platform], separator: &str| {
                     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
                 };
-                let (wanted, available) = (join(platforms, " or "), join(&available, ", "));
+                let (wanted, available) = (join(platforms, " or ").into(), join(&available, ", ").into());
                 Err(CopyError::NoPlatform { place: place.to_owned(), digest, wanted, available })
             }
         }

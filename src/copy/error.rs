@@ -44,9 +44,9 @@ pub enum CopyError {
         /// The index.
         digest: Digest,
         /// The requested platforms.
-        wanted: String,
+        wanted: Box<str>,
         /// The platforms that the index has.
-        available: String,
+        available: Box<str>,
     },
     /// The intent to write the tag cannot be recorded, so the tag is not written.
     #[error("target {place}: {subject} was not written, because its evidence cannot be recorded: {reason}")]
