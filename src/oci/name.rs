@@ -59,6 +59,12 @@ impl RegistryHost {
         &*self.0 == "docker.io"
     }
 
+    /// Returns false for Docker Hub, which answers only over TLS.
+    #[must_use]
+    pub fn may_speak_plain_http(&self) -> bool {
+        !self.is_docker_hub()
+    }
+
     /// Returns the host in the form for a reference, so that [`names_host`] is true for the text and the reference is
     /// parsed as this host again. A host of one label without a port is written in upper case, because `myregistry/app`
     /// would be a repository of Docker Hub.

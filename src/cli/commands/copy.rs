@@ -76,7 +76,8 @@ pub struct Copy {
 impl Copy {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         self.check_all_tags()?;
-        let (endpoints, journal) = self.connection.endpoints_and_journal(context)?;
+        let named = [self.source_host(), self.target.0.repository.host()];
+        let (endpoints, journal) = self.connection.endpoints_and_journal(&named, context)?;
         let single = self.choose_single(&endpoints).await.map_err(|failure| failure.name_flags(self.source_host()))?;
         let journal = if self.no_journal || self.dry_run { None } else { open_journal(journal)? };
         let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal };

@@ -138,7 +138,7 @@ impl RepositorySync<'_> {
         slot: &TagSlot<'_>,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
         let known: Vec<TagState> = self.target_states.iter().map(|state| state.tag_state(at_target)).collect();
-        let overwrite = overwrite_rule(&self.run.request.entry, reference);
+        let overwrite = overwrite_rule(&self.run.request.entry, at_target);
         let answers = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
             query_target_digest(target.as_ref(), *known, at_target, &self.conflicts, overwrite).instrument(span)

@@ -10,7 +10,7 @@ use crate::copy::{Batch, Contents, CopyError, Order, Previous, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ForeignLayers, Overwrite};
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
-use crate::sync::comparison::tag_comparison::decide_action;
+use crate::sync::comparison::tag_comparison::{decide_action, target_failure};
 use crate::sync::context::engine::{Engine, RunRequest};
 use crate::sync::context::run::Run;
 use crate::sync::endpoints::clients::OpenError;
@@ -159,12 +159,7 @@ async fn query_target(
             tracing::debug!(%error, "the target denies reads: the push is tried");
             Ok(None)
         }
-        Err(mut error) => {
-            if error.kind == ErrorKind::Denied {
-                error.detail.push_str("; if only reads are denied, --force writes without reading the present tag");
-            }
-            Err(TagOutcome::failed_at(Side::Target, &error))
-        }
+        Err(error) => Err(target_failure(error, overwrite)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use transship::oci::Digest;
 
 use crate::support::images::{self, Family};
-use crate::support::registry::Server;
+use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
 
 /// Two registries and an entry `app` from `app` in the one to `app` in the other.
@@ -207,4 +207,20 @@ fn selected_repositories_and_renamed_tags_pass_through_layouts() {
     let packed = site.evidence(&["--digest", &seed(1).to_string()]);
     let packed = packed.iter().find(|row| row["target"] == archive.as_str()).unwrap();
     assert_eq!((&packed["tag"], &packed["source_reference"]), (&"stable".into(), &"v1".into()));
+}
+
+#[test]
+fn rule_of_overwriting_follows_the_name_at_the_target() {
+    let digest = "a".repeat(64);
+    let pair =
+        Pair::new(&[&digest], &format!("tag: \"sha256-{{tag}}.sig\", tags: {{include: [{digest}]}}, overwrite: never"));
+    images::small(Family::Oci, 9).put(&pair.target, "app", Some("old"));
+    pair.target.set(Fault::Answers { kind: "manifest HEAD", path: "/manifests/", status: 403 });
+    // The tag at the target is a signature. The rule does not apply to it, so the present tag need not be read.
+    pair.site.once();
+    assert_eq!(pair.digest(&format!("sha256-{digest}.sig")), Some(seed(0)));
+    pair.configure("tag: \"m-{tag}\", overwrite: never");
+    let report = pair.site.report(1);
+    assert_eq!(report.tag(&format!("m-{digest}"))["outcome"], "failed");
+    assert_eq!(pair.digest(&format!("m-{digest}")), None);
 }
