@@ -22,6 +22,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,6 +84,8 @@ pub struct Layout {
     /// Lock within this process. The task that has this lock polls the file lock, and the other tasks of this layout
     /// wait without polling.
     writer: Arc<tokio::sync::Mutex<()>>,
+    /// Number of runs in progress that may write.
+    runs: AtomicUsize,
     /// Set once this layout has removed the temporary files of killed writers.
     tidied: tokio::sync::OnceCell<()>,
 }
@@ -95,15 +98,17 @@ impl Layout {
         Self::open_as("oci-layout", path, Disk::new(path))
     }
 
-    /// Returns the layout of one repository in a tree of layouts. Unlike [`Layout::open`], the folder may contain the
-    /// folders of other layouts before the layout is created.
+    /// Returns the layout of one repository in the tree of layouts below the folder `root`. Unlike [`Layout::open`],
+    /// the folder may contain the folders of other layouts before the layout is created, and links below `root` are
+    /// not followed.
     #[must_use]
-    pub fn open_in_tree(path: &Path) -> Arc<Self> {
-        Self::open_as("oci-layout", path, Disk::in_tree(path))
+    pub fn open_in_tree(root: &Path, name: &RepositoryName) -> Arc<Self> {
+        Self::open_as("oci-layout", &root.join(name.as_str()), Disk::in_tree(root, name))
     }
 
     /// Returns the archive at `path` without reading or writing anything. Written content is in a new file beside the
-    /// archive until [`Layout::publish`] replaces the archive.
+    /// archive until [`Layout::publish`] replaces the archive. This value reads the new file too; another value for the
+    /// same path reads only the archive.
     #[must_use]
     pub fn open_archive(path: &Path) -> Arc<Self> {
         Self::open_as("oci-archive", path, Disk::in_archive(path))
@@ -118,6 +123,7 @@ impl Layout {
             facts: Arc::default(),
             changes: Arc::default(),
             writer: Arc::default(),
+            runs: AtomicUsize::new(0),
             tidied: tokio::sync::OnceCell::new(),
         })
     }
@@ -125,9 +131,41 @@ impl Layout {
     /// Replaces an archive by its new file, durably, if there is one. Does nothing for a layout in a folder.
     ///
     /// # Errors
-    /// [`StoreError`] if the new file cannot be completed. The archive is unchanged then.
+    /// [`StoreError`] if the new file cannot be completed, or if another program has changed the archive. The archive
+    /// is unchanged then. The error is also returned if the new archive may not survive a crash of the machine.
     pub async fn publish(&self) -> Result<(), StoreError> {
-        self.on_disk(Disk::publish).await.map_err(self.context.to_error(Step::PublishArchive, ""))
+        // Another task may have read `index.json` to change it.
+        let guard = self.acquire_writer().await;
+        let publish = move |disk: &Disk| {
+            let _held = guard;
+            disk.publish()
+        };
+        self.on_disk(publish).await.map_err(self.context.to_error(Step::PublishArchive, ""))
+    }
+
+    /// Counts one more run that may write. Call [`Layout::leave`] when the run ends.
+    pub(crate) fn enter(&self) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends a run. If no other run may write, the files that no run has published are removed.
+    pub(crate) async fn leave(&self) {
+        let guard = self.acquire_writer().await;
+        if self.runs.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
+        let discard = move |disk: &Disk| {
+            let _held = guard;
+            disk.discard();
+            Ok(())
+        };
+        // The only error is the end of the program. The next writer then removes the files.
+        _ = self.on_disk(discard).await;
+    }
+
+    /// Returns true if an archive has files that are not published.
+    pub(crate) fn is_staging(&self) -> bool {
+        self.disk.is_staging()
     }
 
     /// Runs `work` on the files, in a thread that may block. `work` completes even if the future is dropped.
@@ -184,6 +222,21 @@ impl Layout {
             Ok(())
         };
         self.tidied.get_or_try_init(tidy).await.copied()
+    }
+
+    /// Prepares the layout and runs `work`, which writes content. If another run publishes the archive in between, new
+    /// writes are started.
+    async fn write_content<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Disk) -> Result<T, Fault> + Clone + Send + 'static,
+    ) -> Result<T, Fault> {
+        loop {
+            self.prepare().await?;
+            match self.on_disk(work.clone()).await {
+                Err(Fault::NotStarted { .. }) => {}
+                result => return result,
+            }
+        }
     }
 
     async fn list(&self) -> Result<Vec<TagEntry>, Fault> {
@@ -246,10 +299,9 @@ impl Layout {
     }
 
     async fn write_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Fault> {
-        self.prepare().await?;
         let content = manifest.clone();
         let has_subject = self
-            .on_disk(move |disk| {
+            .write_content(move |disk| {
                 disk.check_children(&content)?;
                 disk.write_manifest(&content)?;
                 Ok(content.view()?.subject.is_some())
@@ -388,11 +440,8 @@ impl Target for Layout {
 
     /// A layout has no other repositories, so it never mounts a blob.
     async fn begin_upload(&self, blob: &Descriptor, _from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
-        let begin = async {
-            self.prepare().await?;
-            let length = blob.size;
-            self.on_disk(move |disk| disk.create_temporary(length)).await
-        };
+        let length = blob.size;
+        let begin = self.write_content(move |disk| disk.create_temporary(length));
         let file = begin.await.map_err(self.context.to_error(Step::BeginUpload, blob.digest))?;
         let (disk, calls, context) = (Arc::clone(&self.disk), self.calls.clone(), self.context.clone());
         Ok(UploadStart::Session(Box::new(upload::Session { disk, calls, context, digest: blob.digest, file })))

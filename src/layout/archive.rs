@@ -5,10 +5,10 @@
 //! - The first write starts a new file beside the archive, with a copy of the archive's content. Blobs are added to the
 //!   new file at once, and [`Archive::publish`] replaces the archive as a whole. So a killed process leaves the old
 //!   archive.
-//! - The process that writes has a lock on the new file. The next writer overwrites a new file that a killed process
-//!   left.
+//! - The process that writes has a lock on the new file. The next writer removes a new file that a killed process left.
+//! - If the path is a symbolic link, the new file is beside the file to which the link points, and replaces that file.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +29,9 @@ mod staging;
 use members::{INDEX, Member, Members, read_members};
 pub(super) use staging::Region;
 use staging::{Staging, not_started};
+
+/// Maximum number of links from the path of an archive to a file that does not exist yet.
+const MAX_LINKS: usize = 40;
 
 /// Archive at a path.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Published {
                 let file = Arc::clone(&self.file);
                 Ok(Some(Content::Stored { file, start: span.start, length: span.length }))
             }
-            Some(Member::Other) => Err(Fault::NotRegular { path: path.join(name) }),
+            Some(Member::Other | Member::Unnamed) => Err(Fault::NotRegular { path: path.join(name) }),
             None => Ok(None),
         }
     }
@@ -73,7 +76,21 @@ impl Archive {
 
     /// Returns the path of the new file, which has the lock.
     pub(super) fn new_path(&self) -> PathBuf {
-        staging::new_path(&self.path)
+        staging::new_path(&self.real_path())
+    }
+
+    /// Returns the path of the file to replace. All paths of one archive have the same new file and the same lock.
+    fn real_path(&self) -> PathBuf {
+        let mut path = self.path.clone();
+        // The links of a file that does not exist yet are followed one by one.
+        for _ in 0..MAX_LINKS {
+            match (fs::canonicalize(&path), fs::read_link(&path)) {
+                (Ok(real), _) => return real,
+                (Err(_), Ok(next)) => path = staging::parent(&path).join(next),
+                (Err(_), Err(_)) => break,
+            }
+        }
+        path
     }
 
     /// Returns the content of a file in the archive, including unpublished files; `None` if the archive does not have
@@ -116,8 +133,9 @@ impl Archive {
         if self.is_writing() {
             return Ok(true);
         }
-        let Some(mut started) = Staging::start(&self.path)? else { return Ok(false) };
+        let Some(mut started) = Staging::start(&self.real_path())? else { return Ok(false) };
         if let Some(published) = self.read_published()? {
+            started.set_base(published.stamp.clone());
             let old = published.open(INDEX, &self.path)?;
             if old.is_none() && !published.members.is_empty() {
                 let reason =
@@ -125,8 +143,12 @@ impl Archive {
                 return Err(Fault::Shape { path: self.path.clone(), reason });
             }
             for (name, member) in &published.members {
-                if matches!(member, Member::Other) {
-                    return Err(Fault::NotRegular { path: self.path.join(name) });
+                match member {
+                    Member::File(_) => {}
+                    Member::Other => return Err(Fault::NotRegular { path: self.path.join(name) }),
+                    Member::Unnamed => {
+                        return Err(Fault::MemberName { path: self.path.clone(), name: name.clone() });
+                    }
                 }
             }
             let is_own = |name: &&String| matches!(name.as_str(), INDEX | VERSION) || name.starts_with(FILE_PREFIX);
@@ -160,21 +182,34 @@ impl Archive {
         }
     }
 
-    /// Replaces the archive by the new file, durably. Does nothing if there were no writes.
+    /// Replaces the archive by the new file, durably. Does nothing if there were no writes. The caller must have the
+    /// lock of the writer.
     ///
     /// While uploads of other runs are in progress, a copy of the complete files is published, and the writes continue.
     pub(super) fn publish(&self) -> Result<(), Fault> {
         let mut guard = self.staging.lock();
         let Some(staging) = guard.as_mut() else { return Ok(()) };
-        if staging.is_compact() {
-            staging.finish(&self.path)?;
-        } else {
-            staging.publish_copy(&self.path)?;
+        if let Err(fault) = staging.check_base() {
+            // This new file can never replace the archive.
+            *guard = None;
+            return Err(fault);
         }
+        if staging.is_compact() {
+            staging.finish()?;
+        } else {
+            staging.publish_copy()?;
+        }
+        let synced = staging.sync();
+        // After the rename, the new file is the archive, even if the rename is not durable. It must not be written.
         if !staging.has_open_regions() {
             *guard = None;
         }
-        Ok(())
+        synced
+    }
+
+    /// Ends the writes, and removes the new file if there is one. The caller must have the lock of the writer.
+    pub(super) fn discard(&self) {
+        *self.staging.lock() = None;
     }
 
     /// Opens the archive and reads its members, unless the file is the same as before. An empty file counts as absent.
@@ -207,5 +242,28 @@ impl Archive {
         let read = Arc::new(Published { file: Arc::new(file), stamp, members });
         *published = Some(Arc::clone(&read));
         Ok(Some(read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_file_is_not_written_if_its_rename_is_not_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.tar");
+        let archive = Archive::new(&path);
+        assert!(archive.start_writing(b"{}").unwrap());
+        archive.staging.lock().as_mut().unwrap().break_sync();
+        assert!(matches!(archive.publish(), Err(Fault::Io { doing: "sync", .. })));
+        assert!(!archive.is_writing());
+        let published = fs::read(&path).unwrap();
+        assert!(!published.is_empty());
+        assert!(archive.start_writing(b"{}").unwrap());
+        drop(archive.reserve(9).unwrap());
+        archive.discard();
+        assert_eq!(fs::read(&path).unwrap(), published);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

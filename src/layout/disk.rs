@@ -18,7 +18,7 @@ use super::index_cache::{CachedIndex, FileStamp, IndexCache, IndexGuard};
 use super::new_content::NewContent;
 use super::temporary::{self, Temporary};
 use super::version::{VERSION, check_version, open_version};
-use crate::oci::{Children, Descriptor, Digest, Digester, Manifest, MediaType, Tag};
+use crate::oci::{Children, Descriptor, Digest, Digester, Manifest, MediaType, RepositoryName, Tag};
 
 /// Maximum size of a manifest, in bytes: the maximum that can be configured for a registry.
 const MAX_MANIFEST: u64 = 8 << 20;
@@ -34,9 +34,18 @@ pub(super) struct Disk {
     root: PathBuf,
     /// `None` for a layout in a folder.
     archive: Option<Archive>,
-    /// True for a layout in a tree, whose folder may also contain folders of other layouts.
-    is_in_tree: bool,
+    /// `None` for a layout outside a tree of layouts.
+    tree: Option<TreePlace>,
     cache: IndexCache,
+}
+
+/// Place of a layout in a tree of layouts. The folder of the layout may also contain folders of other layouts.
+#[derive(Debug)]
+struct TreePlace {
+    /// Folder of the tree. The operator chose its path, so links in this path are followed.
+    root: PathBuf,
+    /// Repository of the layout. No part of its path may be a link.
+    name: RepositoryName,
 }
 
 /// Lock of the writers. An archive has its lock as long as it has unpublished files.
@@ -47,12 +56,13 @@ const HASHED_AT_ONCE: usize = 64 << 10;
 
 impl Disk {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), archive: None, is_in_tree: false, cache: IndexCache::default() }
+        Self { root: root.to_owned(), archive: None, tree: None, cache: IndexCache::default() }
     }
 
-    /// Creates the files of a layout in a tree of layouts.
-    pub(super) fn in_tree(root: &Path) -> Self {
-        Self { is_in_tree: true, ..Self::new(root) }
+    /// Creates the files of a repository's layout in a tree of layouts.
+    pub(super) fn in_tree(root: &Path, name: &RepositoryName) -> Self {
+        let tree = TreePlace { root: root.to_owned(), name: name.clone() };
+        Self { tree: Some(tree), ..Self::new(&root.join(name.as_str())) }
     }
 
     /// Creates the files of the archive at a path.
@@ -60,9 +70,20 @@ impl Disk {
         Self { archive: Some(Archive::new(path)), ..Self::new(path) }
     }
 
-    /// Publishes the files that were written to an archive. The files of a folder are published at once.
+    /// Publishes the files that were written to an archive. The files of a folder are published at once. The caller
+    /// must be the only writer of this process.
     pub(super) fn publish(&self) -> Result<(), Fault> {
         self.archive.as_ref().map_or(Ok(()), Archive::publish)
+    }
+
+    /// Removes the files that were written to an archive and are not published.
+    pub(super) fn discard(&self) {
+        self.archive.iter().for_each(Archive::discard);
+    }
+
+    /// Returns true if an archive has files that are not published.
+    pub(super) fn is_staging(&self) -> bool {
+        self.archive.as_ref().is_some_and(Archive::is_writing)
     }
 
     fn index_path(&self) -> PathBuf {
@@ -87,12 +108,37 @@ impl Disk {
 
     /// Opens the layout's folder. A missing folder is a fault.
     fn root(&self) -> Result<Folder, Fault> {
-        Folder::root(&self.root)?.ok_or_else(|| self.missing_layout_fault())
+        self.find_root()?.ok_or_else(|| self.missing_layout_fault())
+    }
+
+    /// Opens the layout's folder; `None` if it does not exist. Follows no link below the folder of a tree.
+    fn find_root(&self) -> Result<Option<Folder>, Fault> {
+        let Some(TreePlace { root, name }) = &self.tree else { return Folder::root(&self.root) };
+        let mut folder = Folder::root(root)?;
+        for part in name.as_str().split('/') {
+            let Some(outer) = folder else { return Ok(None) };
+            folder = outer.folder(part)?;
+        }
+        Ok(folder)
+    }
+
+    /// Creates the layout's folder, if it does not exist. Follows no link below the folder of a tree.
+    fn make_root(&self) -> Result<Folder, Fault> {
+        let Some(TreePlace { root, name }) = &self.tree else {
+            create_folder(&self.root)?;
+            return self.root();
+        };
+        create_folder(root)?;
+        let mut folder = Folder::root(root)?.ok_or_else(|| self.missing_layout_fault())?;
+        for part in name.as_str().split('/') {
+            folder = folder.make_folder(part)?;
+        }
+        Ok(folder)
     }
 
     /// Opens the folder of content with this digest's algorithm; `None` if it does not exist.
     fn open_blob_folder(&self, digest: &Digest) -> Result<Option<Folder>, Fault> {
-        let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
+        let Some(root) = self.find_root()? else { return Ok(None) };
         let Some(blobs) = root.folder(BLOBS)? else { return Ok(None) };
         blobs.folder(digest.algorithm())
     }
@@ -220,7 +266,7 @@ impl Disk {
             check_version(archive.open(VERSION)?, &self.root)?;
             return Ok(Some(opened));
         }
-        let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
+        let Some(root) = self.find_root()? else { return Ok(None) };
         let Some((file, size)) = root.open_file(INDEX)? else { return Ok(None) };
         check_version(open_version(&root)?, &self.root)?;
         let stamp = FileStamp::from_file(&file);
@@ -240,7 +286,7 @@ impl Disk {
         if let Some(archive) = &self.archive {
             return Ok(archive.is_writing());
         }
-        let Some(root) = Folder::root(&self.root)? else { return Ok(false) };
+        let Some(root) = self.find_root()? else { return Ok(false) };
         let Some(blobs) = root.folder(BLOBS)? else { return Ok(false) };
         Ok(root.regular(INDEX)?.is_some() && root.regular(VERSION)?.is_some() && blobs.folder("sha256")?.is_some())
     }
@@ -250,14 +296,14 @@ impl Disk {
         if let Some(archive) = &self.archive {
             return create_folder(archive.folder());
         }
-        create_folder(&self.root)?;
-        let root = self.root()?;
+        let root = self.make_root()?;
         // A writer creates the folder of blobs and files with its own prefix first, then the version file, and then all
         // other files. A killed writer may have created only the first ones. If the version file is still missing after
         // the names were read, the files with other names are foreign.
         let is_foreign = |name: &OsString| {
             let is_own = name == BLOBS || name.to_string_lossy().starts_with(FILE_PREFIX);
-            !is_own && !(self.is_in_tree && name.to_str().is_some_and(|name| matches!(root.folder(name), Ok(Some(_)))))
+            let is_inner = self.tree.is_some() && root.has_folder(name).unwrap_or_default();
+            !is_own && !is_inner
         };
         if root.names()?.iter().any(is_foreign) && root.regular(VERSION)?.is_none() {
             return Err(Fault::Foreign { path: self.root.clone() });

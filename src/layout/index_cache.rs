@@ -37,6 +37,12 @@ impl FileStamp {
         (age >= MIN_CACHED_AGE).then(|| Self::from_metadata(&metadata))
     }
 
+    /// Returns true if the two states of a file have the same content. A change of the mode or of the name, which
+    /// changes only the last of the values, keeps the content.
+    pub(super) fn has_same_content(&self, other: &Self) -> bool {
+        self.0[..4] == other.0[..4]
+    }
+
     /// Returns the stamp of a file with this metadata, however recently the file changed.
     pub(super) fn from_metadata(metadata: &Metadata) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);

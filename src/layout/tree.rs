@@ -1,8 +1,12 @@
 //! Tree of layouts: a folder with one layout for each repository, at the path of the repository's name.
 
-use std::fs;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
+use super::fault::Fault;
+use super::folder::Folder;
 use crate::oci::RepositoryName;
 
 /// Names of the files of a layout. A repository with such a name in its path would be within another layout.
@@ -26,9 +30,17 @@ pub enum TreeError {
         /// The part of the name.
         part: &'static str,
     },
-    /// A folder cannot be read.
+    /// The folder of the tree cannot be read.
     #[error("cannot list {path}: {reason}")]
     Unreadable {
+        /// The folder.
+        path: PathBuf,
+        /// The message of the operating system.
+        reason: String,
+    },
+    /// A folder below the folder of the tree cannot be read. The other layouts are known.
+    #[error("cannot list {path}: {reason}")]
+    FolderUnreadable {
         /// The folder.
         path: PathBuf,
         /// The message of the operating system.
@@ -64,52 +76,67 @@ pub fn layout_path(root: &Path, name: &RepositoryName) -> Result<PathBuf, TreeEr
 }
 
 /// Finds the layouts of a tree, in alphabetical order: the folders below `root` with an `index.json`. Does not follow
-/// links. Blocks.
+/// links below `root`. Blocks.
 #[must_use]
 pub fn find_layouts(root: &Path) -> Vec<Result<RepositoryName, TreeError>> {
     let mut found = Vec::new();
-    visit(root, root, MAX_DEPTH, &mut found);
+    match Folder::root(root).and_then(|folder| list_folders(folder, root)) {
+        Ok((folder, names)) => visit(root, &folder, names, MAX_DEPTH, &mut found),
+        Err(fault) => found.push(Err(TreeError::Unreadable { path: root.to_owned(), reason: fault.reason() })),
+    }
     if found.is_empty() {
         found.push(Err(TreeError::Empty { path: root.to_owned() }));
     }
     found
 }
 
-fn visit(root: &Path, folder: &Path, depth: usize, found: &mut Vec<Result<RepositoryName, TreeError>>) {
-    let mut folders = match list_folders(folder) {
-        Ok(folders) => folders,
-        Err(error) => {
-            let reason = error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase();
-            return found.push(Err(TreeError::Unreadable { path: folder.to_owned(), reason }));
+/// Finds the layouts in the folders `names` of `folder`.
+fn visit(
+    root: &Path,
+    folder: &Folder,
+    names: Vec<OsString>,
+    depth: usize,
+    found: &mut Vec<Result<RepositoryName, TreeError>>,
+) {
+    for name in names {
+        let path = folder.path().join(&name);
+        let (inner, mut names) = match folder.folder(&name).and_then(|inner| list_folders(inner, &path)) {
+            Ok(listed) => listed,
+            Err(fault) => {
+                found.push(Err(TreeError::FolderUnreadable { path, reason: fault.reason() }));
+                continue;
+            }
+        };
+        // An `index.json` that is a link, or cannot be inspected, is an error of its layout.
+        if !matches!(inner.regular("index.json"), Ok(None)) {
+            let name = path.strip_prefix(root).ok().and_then(Path::to_str).and_then(|name| name.parse().ok());
+            found.push(name.ok_or_else(|| TreeError::Name { path: path.clone() }));
+            names.retain(|name| name != "blobs");
         }
-    };
-    folders.sort();
-    let is_layout = folder != root && folder.join("index.json").is_file();
-    if is_layout {
-        let name = folder.strip_prefix(root).ok().and_then(Path::to_str).and_then(|name| name.parse().ok());
-        found.push(name.ok_or_else(|| TreeError::Name { path: folder.to_owned() }));
-    }
-    for inner in folders.iter().filter(|_| depth > 0) {
-        let is_content = is_layout && inner.file_name().is_some_and(|name| name == "blobs");
-        if !is_content {
-            visit(root, inner, depth - 1, found);
+        if depth > 0 {
+            visit(root, &inner, names, depth - 1, found);
         }
     }
 }
 
-fn list_folders(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            folders.push(entry.path());
+/// Returns a folder with the sorted names of the folders in it.
+fn list_folders(folder: Option<Folder>, path: &Path) -> Result<(Folder, Vec<OsString>), Fault> {
+    let folder = folder.ok_or_else(|| Fault::io("open", path)(Errno::NOENT.into()))?;
+    let mut names = Vec::new();
+    for name in folder.names()? {
+        if folder.has_folder(&name)? {
+            names.push(name);
         }
     }
-    Ok(folders)
+    names.sort();
+    Ok((folder, names))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn names(root: &Path) -> Vec<String> {
@@ -141,6 +168,33 @@ mod tests {
         fs::create_dir_all(root.path().join("Team")).unwrap();
         fs::write(root.path().join("Team/index.json"), "{}").unwrap();
         assert!(names(root.path())[0].contains("is not a repository name: rename the folder"));
+    }
+
+    #[test]
+    fn folder_that_cannot_be_read_leaves_the_other_layouts() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["app", "base"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("index.json"), "{}").unwrap();
+        }
+        // A name that no test can create is one that is longer than the names of a file system.
+        let folder = Folder::root(root.path()).unwrap().unwrap();
+        let names = ["app".into(), "a".repeat(300).into(), "base".into()].to_vec();
+        let mut found = Vec::new();
+        visit(root.path(), &folder, names, 1, &mut found);
+        let [Ok(app), Err(TreeError::FolderUnreadable { reason, .. }), Ok(base)] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!((app.as_str(), reason.as_str(), base.as_str()), ("app", "file name too long", "base"));
+    }
+
+    #[test]
+    fn link_to_a_folder_is_not_searched_for_layouts() {
+        let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(other.path().join("app")).unwrap();
+        fs::write(other.path().join("app/index.json"), "{}").unwrap();
+        symlink(other.path(), root.path().join("team")).unwrap();
+        assert!(names(root.path())[0].contains("contains no layout"));
     }
 
     #[test]

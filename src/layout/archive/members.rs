@@ -38,6 +38,8 @@ pub(super) enum Member {
     File(Span),
     /// Link or device, which transship does not read.
     Other,
+    /// Member whose name leads out of the archive or is not text. The member has its lossy name.
+    Unnamed,
 }
 
 /// Members of a tar file by name, without folders. The last member of a name replaces earlier members, as when the tar
@@ -83,10 +85,12 @@ pub(super) fn read_members(file: &File, length: u64, path: &Path) -> Result<Memb
         } else {
             let name = extension.name.take().unwrap_or_else(|| header.path_bytes().into_owned());
             extension = Extension::default();
-            if let (Some(name), false) = (normalize_name(&name), kind.is_dir()) {
+            if !kind.is_dir() {
                 let is_file = matches!(kind, EntryType::Regular | EntryType::Continuous);
                 let member = if is_file { Member::File(Span { start, length: size }) } else { Member::Other };
-                members.insert(name, member);
+                let named = normalize_name(&name).map(|name| (name, member));
+                let lossy = || (String::from_utf8_lossy(&name).into_owned(), Member::Unnamed);
+                members.extend([named.unwrap_or_else(lossy)]);
             }
             if members.len() > MAX_MEMBERS {
                 return Err(damaged(format!("the archive has more than {MAX_MEMBERS} files")));
@@ -145,6 +149,9 @@ fn checksum(block: &[u8; BLOCK as usize]) -> u32 {
 
 /// Returns the name without `./`; `None` for a name that leads out of the archive or is not text.
 fn normalize_name(name: &[u8]) -> Option<String> {
+    if name.contains(&0) {
+        return None;
+    }
     let parts: Vec<&str> =
         std::str::from_utf8(name).ok()?.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     (!parts.is_empty() && !parts.contains(&"..")).then(|| parts.join("/"))

@@ -118,6 +118,152 @@ async fn second_process_cannot_write_at_the_same_time() {
     assert!(other.start_writing(b"{}").unwrap());
 }
 
+#[tokio::test]
+async fn new_file_is_never_written_through_a_link() {
+    let (folder, path) = place();
+    let (new, outside) = (folder.path().join(".x.tar.transship-new"), folder.path().join("outside"));
+    fs::write(&outside, "precious").unwrap();
+    std::os::unix::fs::symlink(&outside, &new).unwrap();
+    let archive = Layout::open_archive(&path);
+    let error = archive.begin_upload(&blob(b"one"), None).await.map(drop).unwrap_err();
+    assert!(error.detail.starts_with(&format!("{} is a symbolic link", new.display())), "{error}");
+    fs::remove_file(&new).unwrap();
+    fs::hard_link(&outside, &new).unwrap();
+    push_image(&archive, b"one", "v1").await;
+    archive.publish().await.unwrap();
+    assert_eq!(fs::read(&outside).unwrap(), b"precious", "a file of a killed process is replaced, not written");
+    fs::create_dir(&new).unwrap();
+    let error = archive.begin_upload(&blob(b"two"), None).await.map(drop).unwrap_err();
+    assert!(error.detail.ends_with("is not a regular file: remove it"), "{error}");
+}
+
+#[tokio::test]
+async fn link_to_an_archive_stays_and_its_target_is_replaced() {
+    let (folder, path) = place();
+    fs::create_dir(folder.path().join("disk")).unwrap();
+    let real = folder.path().join("disk/real.tar");
+    std::os::unix::fs::symlink(&real, &path).unwrap();
+    let first = Layout::open_archive(&real);
+    push_image(&first, b"one", "v1").await;
+    let other = Archive::new(&path);
+    assert!(!other.start_writing(b"{}").unwrap(), "both paths have one lock");
+    first.publish().await.unwrap();
+    let second = Layout::open_archive(&path);
+    push_image(&second, b"two", "v2").await;
+    second.publish().await.unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert!(resolve(&real, "v1").await.unwrap().is_some() && resolve(&real, "v2").await.unwrap().is_some());
+    assert_eq!(names(folder.path()), ["disk", "x.tar"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_writers_of_an_archive_lose_no_tag() {
+    let (folder, path) = place();
+    // Two values are like two processes. Two tasks with the same value are like two entries of one process.
+    let (one, other) = (Layout::open_archive(&path), Layout::open_archive(&path));
+    let tasks = [(one.clone(), "a"), (one, "b"), (other, "c")].map(|(archive, name)| {
+        tokio::spawn(async move {
+            for number in 0..20 {
+                let tag = format!("{name}{number}");
+                push_image(&archive, tag.as_bytes(), &tag).await;
+                archive.publish().await.unwrap();
+            }
+        })
+    });
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(tag_map(&Layout::open_archive(&path)).await.len(), 60);
+    assert_eq!(names(folder.path()), ["x.tar"]);
+}
+
+#[tokio::test]
+async fn archive_that_another_program_changed_is_not_replaced() {
+    let (folder, path) = place();
+    let (archive, other) = (Layout::open_archive(&path), folder.path().join("other.tar"));
+    push_image(&archive, b"one", "v1").await;
+    archive.publish().await.unwrap();
+    push_image(&archive, b"two", "v2").await;
+    // The other program has no lock.
+    let theirs = Layout::open_archive(&other);
+    push_image(&theirs, b"three", "v3").await;
+    theirs.publish().await.unwrap();
+    fs::rename(&other, &path).unwrap();
+    let error = archive.publish().await.unwrap_err();
+    assert!(error.detail.starts_with("another program has changed") && error.detail.ends_with("run again"), "{error}");
+    assert!(resolve(&path, "v3").await.unwrap().is_some());
+    assert_eq!(names(folder.path()), ["x.tar"]);
+    push_image(&archive, b"two", "v2").await;
+    archive.publish().await.unwrap();
+    assert!(resolve(&path, "v3").await.unwrap().is_some() && resolve(&path, "v2").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn end_of_the_last_run_removes_unpublished_content() {
+    let (folder, path) = place();
+    let archive = Layout::open_archive(&path);
+    archive.enter();
+    archive.enter();
+    let region = archive.begin_upload(&blob(b"zero"), None).await.unwrap();
+    push_image(&archive, b"one", "v1").await;
+    archive.leave().await;
+    assert!(archive.is_staging(), "another run may publish the content");
+    archive.leave().await;
+    assert!(!archive.is_staging());
+    assert_eq!(names(folder.path()), [""; 0]);
+    assert_eq!(archive.resolve(&tag("v1").into()).await.unwrap(), None);
+    // An upload of the ended run does not become a part of a later file.
+    push_image(&archive, b"two", "v2").await;
+    let UploadStart::Session(session) = region else { panic!("nothing can be mounted") };
+    let late = session.send(verified(vec![b"zero"], &blob(b"zero"))).await.unwrap_err();
+    assert!(late.detail.contains("the writes to"), "{late}");
+    archive.publish().await.unwrap();
+    assert_eq!(Layout::open_archive(&path).disk.blob_size(&Digest::of(b"zero")).unwrap(), None);
+    assert!(resolve(&path, "v2").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn members_of_other_programs_keep_their_long_names() {
+    let (_folder, path) = place();
+    // The 99th byte is within a letter of two bytes.
+    let long =
+        ["x".repeat(98) + "äöü", "y".repeat(511), "z".repeat(512), format!("{}/{}", "a".repeat(600), "ß".repeat(99))];
+    let mut members: Vec<(&str, &[u8])> = long.iter().map(|name| (name.as_str(), &b"foreign"[..])).collect();
+    members.push(("index.json", b"{}"));
+    write_tar(&path, &members);
+    let archive = Layout::open_archive(&path);
+    push_image(&archive, b"one", "v1").await;
+    archive.publish().await.unwrap();
+    let read = Archive::new(&path);
+    for name in &long {
+        let content = read.open(name).unwrap().unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(content.read_up_to(9, &path).unwrap(), b"foreign");
+    }
+    let mut tar = tar::Archive::new(File::open(&path).unwrap());
+    let listed: Vec<PathBuf> =
+        tar.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+    assert!(long.iter().all(|name| listed.contains(&PathBuf::from(name))), "{listed:?}");
+    assert!(resolve(&path, "v1").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn member_whose_name_would_be_lost_refuses_the_write() {
+    let (_folder, path) = place();
+    write_tar(&path, &[("index.json", b"{}")]);
+    let mut bytes = fs::read(&path).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.as_old_mut().name[..4].copy_from_slice(b"\xff\xfe.x");
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(0);
+    header.set_cksum();
+    bytes.splice(0..0, header.as_bytes().iter().copied());
+    fs::write(&path, &bytes).unwrap();
+    let archive = Layout::open_archive(&path);
+    let error = archive.begin_upload(&blob(b"one"), None).await.map(drop).unwrap_err();
+    assert!(error.detail.contains("whose name a new archive cannot have"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
 /// Writes a tar file with these members by the `tar` crate.
 fn write_tar(path: &Path, members: &[(&str, &[u8])]) {
     let mut builder = tar::Builder::new(File::create(path).unwrap());

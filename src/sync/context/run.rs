@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, RunRequest};
+use super::staged_records::StagedRecords;
 use crate::config::{Endpoint, Warning};
 use crate::copy::Suspension;
 use crate::copy::event::{Arrival, LeftBehind, PlannedBytes};
@@ -40,6 +41,8 @@ pub(crate) struct Run<'a> {
     /// Signal that suspends the uploads in progress.
     pub(crate) suspension: Suspension,
     pub(crate) progress: RunProgress,
+    /// Records about archives that are not published yet.
+    pub(crate) staged: StagedRecords,
 }
 
 /// Results of a run so far, and the permits of its repositories.
@@ -63,12 +66,7 @@ struct RunLog {
     in_doubt: BTreeSet<InDoubt>,
     coverage: Coverage,
     warnings: Vec<Warning>,
-    /// Writes to archives that are not published yet.
-    staged: Vec<StagedWrite>,
 }
-
-/// Write to an archive, with its outcome if the report contains one.
-type StagedWrite = (Arrival, Option<TagOutcome>);
 
 impl Default for RunProgress {
     fn default() -> Self {
@@ -108,17 +106,6 @@ impl Run<'_> {
             self.report_problem(format!("source {}: {shortfall}", entry.source));
         }
         self.progress.log.lock().warnings = warnings;
-    }
-
-    /// Stores a write to an archive until the archive is published.
-    pub(crate) fn stage(&self, arrival: Arrival, outcome: Option<TagOutcome>) {
-        self.progress.log.lock().staged.push((arrival, outcome));
-    }
-
-    /// Removes and returns the stored writes to an archive.
-    pub(crate) fn take_staged(&self, target: &str) -> Vec<StagedWrite> {
-        let staged = &mut self.progress.log.lock().staged;
-        staged.extract_if(.., |(arrival, _)| arrival.target == target).collect()
     }
 
     /// Waits until one more repository may copy, and returns its permit.
@@ -188,14 +175,24 @@ impl Run<'_> {
     /// Records the referrers and signatures of a copied digest that were not copied. Several tags of one digest have
     /// the same missing items; each missing item is recorded once.
     pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
+        arrival.left_behind.iter().for_each(|item| self.add_left_behind(&arrival.source, &arrival.target, item));
+    }
+
+    /// Records a part of the entry's source that cannot be read, and that the run leaves behind at each target.
+    pub(crate) fn record_unread_part(&self, item: &LeftBehind) {
+        self.mark_coverage_partial();
+        let entry = &self.request.entry;
+        let source = entry.source.to_string();
+        entry.targets.iter().for_each(|target| self.add_left_behind(&source, &target.to_string(), item));
+    }
+
+    fn add_left_behind(&self, source: &str, target: &str, item: &LeftBehind) {
         let mut log = self.progress.log.lock();
-        for item in &arrival.left_behind {
-            let LeftBehind { what, reason } = item;
-            let report = LeftBehindReport { target: arrival.target.clone(), left: item.clone() };
-            let count = log.left_behind.len();
-            if log.left_behind.insert(report) && count < LINES_PER_CLASS {
-                tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");
-            }
+        let LeftBehind { what, reason } = item;
+        let report = LeftBehindReport { target: target.to_owned(), left: item.clone() };
+        let count = log.left_behind.len();
+        if log.left_behind.insert(report) && count < LINES_PER_CLASS {
+            tracing::warn!(source, target, what, reason, "left behind");
         }
     }
 
@@ -223,7 +220,7 @@ impl Run<'_> {
             _ => Vec::new(),
         };
         let log = self.progress.log.into_inner();
-        let RunLog { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _, staged: _ } = log;
+        let RunLog { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _ } = log;
         repeated.log_rest();
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());

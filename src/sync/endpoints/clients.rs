@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::pull_quotas::PullQuotas;
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
+use crate::copy::event::LeftBehind;
 use crate::json_form;
 use crate::layout::{Layout, TreeError};
 use crate::oci::{NameError, RegistryHost, Repository, RepositoryName};
@@ -62,19 +63,26 @@ pub struct AccessContext<'a> {
     tenant: Tenant,
     /// The credentials, if they replace those of the registry's options.
     credentials: Option<&'a Credentials>,
-    /// The targets of the entry, which may be trees.
-    targets: &'a [Endpoint],
+    /// The endpoints of the entry at this side, which may be trees.
+    places: &'a [Endpoint],
 }
 
 /// Kind of a layout on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum LayoutKind {
     /// A folder.
     Folder,
-    /// A folder that may contain the folders of other layouts.
-    InTree,
-    /// A tar file.
+    /// The folder of a repository in a tree of layouts.
+    InTree {
+        /// Folder of the tree.
+        root: PathBuf,
+        /// Repository.
+        name: RepositoryName,
+    },
+    /// A tar file that runs write. Content that is not published yet can be read.
     Archive,
+    /// A tar file that is read, without the content that is not published yet.
+    PublishedArchive,
 }
 
 impl<'a> AccessContext<'a> {
@@ -84,7 +92,7 @@ impl<'a> AccessContext<'a> {
         Self {
             tenant: Tenant::from_name(entry.name.as_str()),
             credentials: entry.credentials.source.as_ref(),
-            targets: &[],
+            places: std::slice::from_ref(&entry.source),
         }
     }
 
@@ -94,14 +102,19 @@ impl<'a> AccessContext<'a> {
         Self {
             tenant: Tenant::from_name(entry.name.as_str()),
             credentials: entry.credentials.target.as_ref(),
-            targets: &entry.targets,
+            places: &entry.targets,
         }
     }
 
-    /// Returns the kind of a layout in a folder: in a tree, if a target of the entry is a tree that contains the path.
+    /// Returns the kind of a layout in a folder: in a tree, if an endpoint of the entry is a tree that contains the
+    /// path.
     fn layout_kind(&self, path: &Path) -> LayoutKind {
-        let contains = |target: &Endpoint| matches!(target, Endpoint::LayoutTree(root) if path.starts_with(root));
-        if self.targets.iter().any(contains) { LayoutKind::InTree } else { LayoutKind::Folder }
+        let in_tree = |place: &Endpoint| {
+            let Endpoint::LayoutTree(root) = place else { return None };
+            let name = path.strip_prefix(root).ok()?.to_str()?.parse().ok()?;
+            Some(LayoutKind::InTree { root: root.clone(), name })
+        };
+        self.places.iter().find_map(in_tree).unwrap_or(LayoutKind::Folder)
     }
 }
 
@@ -180,6 +193,13 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Returns the item that a run leaves behind because of this error; `None` if the error is a failure of the run.
+    pub(crate) fn left_behind(&self) -> Option<LeftBehind> {
+        let Self::Layouts { error: TreeError::FolderUnreadable { path, reason }, .. } = self else { return None };
+        let reason = format!("{reason}: allow transship to read the folder, or remove it from the tree");
+        Some(LeftBehind { what: format!("layouts below {}", path.display()), reason })
+    }
+
     /// Returns the message with the side, for an error of listing the pairs of an entry.
     pub(crate) fn with_side(&self) -> String {
         match self {
@@ -299,7 +319,7 @@ impl Endpoints {
         match endpoint {
             Endpoint::Repository(repository) => self.open_readable(repository, access),
             Endpoint::Layout(path) => Ok(self.layout(path, access.layout_kind(path))),
-            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::Archive)),
+            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::PublishedArchive)),
             Endpoint::Tree { .. } | Endpoint::LayoutTree(_) => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
@@ -382,24 +402,38 @@ impl Endpoints {
         }
     }
 
-    /// Replaces the archive of a target by its new file, if a run has written to it. Does nothing at other targets.
+    /// Opens a target to check the content that earlier runs wrote. Unlike [`Self::target`], an archive is read without
+    /// the content that is not published yet.
     ///
     /// # Errors
-    /// [`StoreError`] as [`Layout::publish`].
-    pub(crate) async fn publish(&self, target: &Endpoint) -> Result<(), StoreError> {
-        match target {
-            Endpoint::Archive(path) => self.layout(path, LayoutKind::Archive).publish().await,
-            _ => Ok(()),
+    /// [`OpenError`] if the endpoint cannot be opened.
+    pub(crate) fn published_target(
+        &self,
+        endpoint: &Endpoint,
+        access: AccessContext<'_>,
+    ) -> Result<Arc<dyn Target>, OpenError> {
+        match endpoint {
+            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::PublishedArchive)),
+            _ => self.target(endpoint, access),
         }
     }
 
-    fn layout(&self, path: &Path, kind: LayoutKind) -> Arc<Layout> {
-        let open = || match kind {
-            LayoutKind::Folder => Layout::open(path),
-            LayoutKind::InTree => Layout::open_in_tree(path),
-            LayoutKind::Archive => Layout::open_archive(path),
+    /// Returns the archives among these targets of a run.
+    pub(crate) fn archives(&self, targets: &[Endpoint]) -> Vec<Arc<Layout>> {
+        let archive = |target: &Endpoint| match target {
+            Endpoint::Archive(path) => Some(self.layout(path, LayoutKind::Archive)),
+            _ => None,
         };
-        self.layouts.lock().entry((path.to_owned(), kind)).or_insert_with(open).clone()
+        targets.iter().filter_map(archive).collect()
+    }
+
+    fn layout(&self, path: &Path, kind: LayoutKind) -> Arc<Layout> {
+        let open = |(path, kind): &(PathBuf, LayoutKind)| match kind {
+            LayoutKind::Folder => Layout::open(path),
+            LayoutKind::InTree { root, name } => Layout::open_in_tree(root, name),
+            LayoutKind::Archive | LayoutKind::PublishedArchive => Layout::open_archive(path),
+        };
+        self.layouts.lock().entry((path.to_owned(), kind)).or_insert_with_key(open).clone()
     }
 }
 
@@ -459,5 +493,40 @@ mod tests {
         let after = config("me", "plain_http: true");
         let other = endpoints.reconfigured(&after, &["a.example".parse().unwrap()]);
         assert!(!Arc::ptr_eq(&me, &entry_client(&other, &after)));
+    }
+
+    #[tokio::test]
+    async fn sources_and_checks_see_only_published_archives() {
+        use crate::oci::{Manifest, ManifestRef, MediaType};
+        let folder = tempfile::tempdir().unwrap();
+        let archive: Endpoint = format!("oci-archive:{}/x.tar", folder.path().display()).parse().unwrap();
+        let endpoints = Endpoints::default();
+        let access = AccessContext::default();
+        let target = endpoints.target(&archive, access).unwrap();
+        let body = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, MediaType::OCI_INDEX);
+        let manifest = Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.into());
+        let reference: ManifestRef = "v1".parse::<crate::oci::Tag>().unwrap().into();
+        target.push_manifest(&manifest, Some(&"v1".parse().unwrap())).await.unwrap();
+        let readers = [
+            endpoints.source(&archive, access).unwrap().resolve(&reference).await.unwrap(),
+            endpoints.published_target(&archive, access).unwrap().resolve(&reference).await.unwrap(),
+        ];
+        assert_eq!(readers, [None, None]);
+        assert!(target.resolve(&reference).await.unwrap().is_some());
+        endpoints.archives(std::slice::from_ref(&archive))[0].publish().await.unwrap();
+        assert!(endpoints.source(&archive, access).unwrap().resolve(&reference).await.unwrap().is_some());
+    }
+
+    #[test]
+    fn layout_in_a_tree_of_either_side_is_opened_below_the_tree() {
+        let text = "{version: 1, daemon: {journal: /tmp/x}, sync: [\
+             {name: x, source: \"oci-layout:/in/**\", target: \"oci-layout:/out/**\"}]}";
+        let config = crate::config::parse("sync.yaml", text, &|_| None).unwrap();
+        let entry = &config.entries[0];
+        let in_tree = |root: &str| LayoutKind::InTree { root: root.into(), name: "team/app".parse().unwrap() };
+        let (source, target) = (AccessContext::at_source(entry), AccessContext::at_target(entry));
+        assert_eq!(source.layout_kind(Path::new("/in/team/app")), in_tree("/in"));
+        assert_eq!(target.layout_kind(Path::new("/out/team/app")), in_tree("/out"));
+        assert_eq!(target.layout_kind(Path::new("/in/team/app")), LayoutKind::Folder);
     }
 }

@@ -42,7 +42,7 @@ impl DerivedDigests {
     }
 
     /// Records that `written` is the digest of the list of referrers at `target` for the source's list `listed`.
-    pub(crate) async fn record_referrers(&self, target: &str, listed: Digest, written: Digest) {
+    pub(super) async fn record_referrers(&self, target: &str, listed: Digest, written: Digest) {
         self.record(listed, &format!("referrers at {target}"), written).await;
     }
 

@@ -8,6 +8,7 @@ use super::tag_slots::TagSlot;
 use crate::copy::Order;
 use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, StoreError};
+use crate::sync::journaling::evidence::record_referrers_list;
 use crate::sync::referrers::checks::{SourceReferrers, is_signature};
 use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_list};
 use crate::sync::report::run_report::TagOutcome;
@@ -234,7 +235,8 @@ impl RepositorySync<'_> {
         }
         match query_referrers_list(target.as_ref(), &ManifestRef::Tag(list.clone())).await {
             Ok(TargetReferrersList::Has(now)) => {
-                self.derived.record_referrers(target.place(), listed, now.unwrap_or(listed)).await;
+                let (target, written) = (target.place().to_owned(), now.unwrap_or(listed));
+                record_referrers_list(self.run, target, listed, written).await;
             }
             // The list at the target is unknown, so the next run copies the referrers again.
             Ok(TargetReferrersList::Denied) => {}

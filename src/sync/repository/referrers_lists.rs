@@ -9,7 +9,7 @@ use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::ReservedForm;
 use crate::store::Side;
 use crate::sync::comparison::tag_comparison::query_source_digest;
-use crate::sync::journaling::evidence::record_evidence_and_outcome;
+use crate::sync::journaling::evidence::{record_evidence_and_outcome, record_referrers_list};
 use crate::sync::referrers::reserved_tags::{ReservedContent, identify_content};
 use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_list};
 use crate::sync::report::run_report::TagOutcome;
@@ -156,7 +156,7 @@ impl RepositorySync<'_> {
         }
         // If a referrer is missing, the next run tries again.
         if is_complete && let Ok(Some(now)) = target.resolve(&reference).await {
-            self.derived.record_referrers(target.place(), list.list, now.digest).await;
+            record_referrers_list(self.run, target.place().to_owned(), list.list, now.digest).await;
         }
     }
 

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc;
@@ -15,6 +16,7 @@ use crate::copy::event::Event;
 use crate::journal::{Begun, RunId};
 use crate::sync::context::engine::{Engine, RunRequest, Stop};
 use crate::sync::context::run::{Run, RunProgress};
+use crate::sync::context::staged_records::StagedRecords;
 use crate::sync::endpoints::clients::OpenError;
 use crate::sync::journaling::evidence::publish_archives;
 use crate::sync::journaling::recovery::recover_evidence;
@@ -77,6 +79,7 @@ async fn begin_and_run(
         drain: &stop.drain,
         suspension: Suspension::default(),
         progress: RunProgress::default(),
+        staged: StagedRecords::new(&request.entry),
     };
     observer.notify(entry, RunEvent::Started(run.progress.planned.clone())).await;
     let report = run_to_end(run, single, stop).instrument(span).await;
@@ -89,6 +92,8 @@ async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> R
     let engine = run.engine;
     engine.load_quotas().await;
     let id = run.id;
+    let archives = engine.endpoints.archives(&run.request.entry.targets);
+    archives.iter().for_each(|archive| archive.enter());
     let cut_short = match catch_panic(run_until_stopped(&run, single, stop)).await {
         Ok(cut_short) => cut_short,
         Err(problem) => {
@@ -96,6 +101,8 @@ async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> R
             None
         }
     };
+    // An archive that was not published stays as it was. The next run starts from it.
+    join_all(archives.iter().map(|archive| archive.leave())).await;
     let report = run.into_report(cut_short);
     end(engine, id, report).await
 }
@@ -192,7 +199,10 @@ async fn sync_listed_pair(run: &Run<'_>, pair: Result<Pair, OpenError>, events: 
             let span = tracing::info_span!("repository", source = %pair.source);
             sync_pair(run, &pair, events.clone()).instrument(span).await;
         }
-        Err(error) => run.report_problem(error.with_side()),
+        Err(error) => match error.left_behind() {
+            Some(item) => run.record_unread_part(&item),
+            None => run.report_problem(error.with_side()),
+        },
     }
 }
 

@@ -379,3 +379,119 @@ fn tree_without_a_layout_fails_its_run() {
     let report = scene.site.report(1);
     assert!(report.problems()[0].starts_with(&format!("source {folder}: cannot list")), "{:?}", report.problems());
 }
+
+/// Copies to an archive that another program changes during the copy, so the archive cannot be published.
+fn fail_publication(scene: &Scene, args: &[&str]) {
+    let path = scene.site.path("x.tar");
+    scene.source.set(Fault::Held("blob GET"));
+    let mut running = scene.site.start(args);
+    running.wait_until("a new file", |_| scene.site.path(".x.tar.transship-new").exists().then_some(()));
+    std::fs::write(&path, std::fs::read(&path).unwrap()).unwrap();
+    scene.source.heal();
+    let output = running.wait(DEADLINE);
+    let printed = format!("{}{}", output.stdout, output.stderr);
+    assert!(output.code() == 1 && printed.contains("another program has changed"), "{args:?} {printed}");
+    assert!(!scene.site.path(".x.tar.transship-new").exists());
+}
+
+#[test]
+fn failed_publication_leaves_no_record_of_late_referrers() {
+    for command in ["copy", "once"] {
+        let scene = Scene::new();
+        let image = images::small(Family::Oci, 1);
+        image.put(&scene.source, "app", Some("v1"));
+        let (from, to) = (format!("{}/app", scene.source.host()), archive(&scene, "x.tar"));
+        let entry = format!("- {{name: app, source: \"{from}\", target: \"{to}\"}}");
+        scene.site.configure(&[scene.source.host()], &entry);
+        let tag = format!("{from}:v1");
+        // Without a journal, the first copy records no check of the referrers.
+        scene.site.run(&["copy", &tag, &to, "--no-journal"]).expect_success();
+        let sbom = images::sbom(&image, 1);
+        sbom.put(&scene.source, "app", None);
+        let args = if command == "copy" { vec!["copy", &tag, &to] } else { vec!["once"] };
+        fail_publication(&scene, &args);
+        let inspected = || scene.site.run(&["inspect", &format!("{to}:v1")]).expect_success().stdout;
+        assert!(!inspected().contains("referrer"), "{command} {}", inspected());
+        scene.site.run(&args).expect_success();
+        assert!(inspected().contains(&format!("referrer {}", sbom.digest())), "{command} {}", inspected());
+    }
+}
+
+#[test]
+fn denied_read_of_the_target_names_force() {
+    let scene = Scene::new();
+    let image = images::small(Family::Oci, 1);
+    image.put(&scene.source, "app", Some("v1"));
+    images::small(Family::Oci, 2).put(&scene.target, "app", Some("old"));
+    for kind in ["manifest HEAD", "manifest GET"] {
+        scene.target.set(Fault::Answers { kind, path: "/manifests/", status: 403 });
+    }
+    for args in [&["app:v1"][..], &["app:v1", "--dry-run"], &["app", "--all-tags"]] {
+        let output = scene.copy(args[0], "app", &args[1..]);
+        assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
+        let remedy = "if only reads are denied, --force writes without reading the present tag";
+        assert!(output.stdout.contains(remedy), "{args:?} {}", output.stdout);
+        assert_eq!(scene.target.store().tag("app", "v1"), None);
+    }
+    scene.copy("app:v1", "app", &["--force"]).expect_success();
+    assert_eq!(scene.target.store().tag("app", "v1"), Some(image.digest()));
+}
+
+#[test]
+fn plain_http_without_host_applies_to_both_references() {
+    let scene = Scene::new();
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("latest"));
+    let (from, to) = (format!("{}/app", scene.source.host()), format!("{}/app", scene.target.host()));
+    for args in [["copy", &from, &to, "--plain-http"], ["copy", "--plain-http", &from, &to]] {
+        scene.run(&args).expect_success();
+    }
+    for args in [["tags", "--plain-http", &from], ["inspect", &from, "--plain-http"]] {
+        scene.run(&args).expect_success();
+    }
+}
+
+/// Returns the command without the permission to read the folders of others, which root has.
+fn unprivileged(command: &std::process::Command) -> std::process::Command {
+    let mut limited = std::process::Command::new("setpriv");
+    limited.arg("--bounding-set=-dac_override,-dac_read_search").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        limited.current_dir(folder);
+    }
+    limited
+}
+
+#[test]
+fn unreadable_folder_of_a_tree_is_left_behind() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scene = Scene::new();
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    let tree = scene.site.path("tree");
+    let from = format!("{}/app", scene.source.host());
+    scene.run(&["copy", "--plain-http", &format!("{from}:v1"), &format!("oci-layout:{}/app", tree.display())]);
+    let lost = tree.join("lost+found");
+    std::fs::create_dir(&lost).unwrap();
+    let source = format!("oci-layout:{}/**", tree.display());
+    let entry = format!("- {{name: in, source: \"{source}\", target: \"{}/x/**\"}}", scene.target.host());
+    scene.site.configure(&[scene.target.host()], &entry);
+    std::fs::set_permissions(&lost, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let is_root = std::fs::read_dir(&lost).is_ok();
+    let run = |args: &[&str]| {
+        let command = scene.site.command(args);
+        let mut command = if is_root { unprivileged(&command) } else { command };
+        let output = Running::start(&mut command).wait(DEADLINE);
+        (output.code(), format!("{}{}", output.stdout, output.stderr))
+    };
+    let (plan, planned) = run(&["plan"]);
+    let (code, printed) = run(&["once"]);
+    std::fs::set_permissions(&lost, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let item = format!("layouts below {}", lost.display());
+    assert!(plan == 0 && planned.contains(&format!("{item} cannot be copied: permission denied")), "{plan} {planned}");
+    assert!(code == 4 && printed.contains(&item) && printed.contains("permission denied: allow"), "{code} {printed}");
+    assert!(scene.target.store().tag("x/app", "v1").is_some(), "the other layouts are copied");
+}
