@@ -196,6 +196,8 @@ fn source_without_tag_is_the_image_latest_alone() {
     let printed = scene.copy("app", "app", &[]).expect_success().stdout;
     assert!(printed.starts_with(&format!("{}/app:latest: 1 copied", scene.source.host())), "{printed}");
     assert_eq!(scene.target.store().tags("app").unwrap().len(), 1);
+    let inspected = scene.run(&["inspect", "--plain-http", &format!("{}/app", scene.source.host())]).expect_success();
+    assert!(inspected.stdout.starts_with(&format!("{}/app:latest\n", scene.source.host())), "{}", inspected.stdout);
     assert_eq!(scene.source.log().count("tags GET"), 0, "{:?}", scene.source.log().requests());
 }
 
@@ -473,7 +475,9 @@ fn unreadable_folder_of_a_tree_is_left_behind() {
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
     let tree = scene.site.path("tree");
     let from = format!("{}/app", scene.source.host());
-    scene.run(&["copy", "--plain-http", &format!("{from}:v1"), &format!("oci-layout:{}/app", tree.display())]);
+    scene
+        .run(&["copy", "--plain-http", &format!("{from}:v1"), &format!("oci-layout:{}/app", tree.display())])
+        .expect_success();
     let lost = tree.join("lost+found");
     std::fs::create_dir(&lost).unwrap();
     let source = format!("oci-layout:{}/**", tree.display());

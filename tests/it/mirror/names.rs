@@ -216,6 +216,7 @@ fn rule_of_overwriting_follows_the_name_at_the_target() {
         Pair::new(&[&digest], &format!("tag: \"sha256-{{tag}}.sig\", tags: {{include: [{digest}]}}, overwrite: never"));
     images::small(Family::Oci, 9).put(&pair.target, "app", Some("old"));
     pair.target.set(Fault::Answers { kind: "manifest HEAD", path: "/manifests/", status: 403 });
+    pair.target.set(Fault::Answers { kind: "tags GET", path: "/tags/", status: 403 });
     // The tag at the target is a signature. The rule does not apply to it, so the present tag need not be read.
     pair.site.once();
     assert_eq!(pair.digest(&format!("sha256-{digest}.sig")), Some(seed(0)));
