@@ -1,6 +1,8 @@
 //! Keys in the lines of a text that is not valid YAML. Such a text has no tree, so a value is shown only if every key
 //! of its line is a known key that takes no secret.
 
+use std::ops::Range;
+
 use super::problem::{COVER, Excerpt};
 use crate::config::keys::schema::{Schema, Secrecy};
 use crate::config::keys::table::Shape;
@@ -164,7 +166,50 @@ fn accepted_values(shape: &Shape) -> AcceptedValues {
     AcceptedValues { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
 }
 
+/// Returns the ranges, in characters, of the values on a line that belong to other pairs than the pair at `column`. A
+/// value is not in a range if a map without secrets has its key. The line is one of a file without known keys, where
+/// the value of each neighbor may be a secret. A line with one pair has no ranges.
+pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usize) -> Vec<Range<usize>> {
+    let pieces: Vec<(Range<usize>, Piece<'_>)> =
+        split_ranges(line).map(|bytes| (bytes.clone(), parse_piece(&line[bytes]))).collect();
+    let has_key = |piece: &Piece<'_>| !matches!(piece, Piece::Empty | Piece::Text);
+    if pieces.iter().filter(|(_, piece)| has_key(piece)).count() < 2 {
+        return Vec::new();
+    }
+    let count = |end: usize| line[..end].chars().count();
+    let mut covers = false;
+    let mut ranges = Vec::new();
+    for (bytes, piece) in pieces {
+        let text = &line[bytes.clone()];
+        let is_neighbor = !(count(bytes.start)..=count(bytes.end)).contains(&column);
+        let value = match piece {
+            Piece::Empty => continue,
+            // The rest of a value that contains a comma, or an item of a list.
+            Piece::Text => 0,
+            Piece::Pair(key, _) => {
+                covers = is_neighbor && values_of_setting(schema, key).is_none();
+                text.find(": ").map_or(text.len(), |colon| colon + 1)
+            }
+            Piece::Joined(_) | Piece::Several => {
+                covers = is_neighbor;
+                0
+            }
+        };
+        let lead = text[value..].len() - text[value..].trim_start().len();
+        let value = value + lead..text.trim_end_matches([' ', '\t', '}', ']']).len();
+        if covers && value.start < value.end {
+            ranges.push(count(bytes.start + value.start)..count(bytes.start + value.end));
+        }
+    }
+    ranges
+}
+
 fn split_pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
+    split_ranges(line).map(|bytes| parse_piece(&line[bytes]))
+}
+
+/// Returns the ranges, in bytes, of the pieces of a line.
+fn split_ranges(line: &str) -> impl Iterator<Item = Range<usize>> {
     let mut before = ' ';
     let mut ends = line.match_indices(move |c: char| {
         // `${` begins a variable, not a map.
@@ -177,7 +222,7 @@ fn split_pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
         let begin = start?;
         let end = ends.next().map(|(at, _)| at);
         start = end.map(|end| end + 1);
-        Some(parse_piece(&line[begin..end.unwrap_or(line.len())]))
+        Some(begin..end.unwrap_or(line.len()))
     })
 }
 
@@ -265,6 +310,25 @@ mod tests {
         assert!(!shows_values(&SCHEMA, "    - *slim", &["sync:"]));
         assert!(!shows_values(&SCHEMA, "    - *slim", &["tags:", "  keys:"]));
         assert!(!shows_values(&SCHEMA, "    - *slim", &[]));
+    }
+
+    #[test]
+    fn neighbors_of_pair_are_covered_unless_their_keys_are_settings() {
+        for (line, column, expected) in [
+            ("- {typo: 5m, key: hunter2, source: a/b}", 3, "- {typo: 5m, key: ***, source: a/b}"),
+            ("- {key: hunter2, typo: [5m, x]}", 17, "- {key: ***, typo: [5m, x]}"),
+            ("- {key: hun, ter2, typo: 5m, 'k': \"hunter3\"}", 19, "- {key: ***, ***, typo: 5m, 'k': ***}"),
+            ("  key: [hunter2, {x: hunter3}], typo: 5m}", 32, "  key: [***, {x: ***}], typo: 5m}"),
+            ("- {é: ééé, typo: 5m, key:hunter2}", 11, "- {é: ***, typo: 5m, ***}"),
+            ("  typo: a, b", 2, "  typo: a, b"),
+        ] {
+            let ranges = find_values_of_neighbors(&SCHEMA, line, column);
+            let mut text: Vec<char> = line.chars().collect();
+            for range in ranges.into_iter().rev() {
+                text.splice(range, "***".chars());
+            }
+            assert_eq!(text.into_iter().collect::<String>(), expected);
+        }
     }
 
     #[test]

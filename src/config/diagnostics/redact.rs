@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::diagnostic::Part;
-use super::line_keys::{find_keys, has_unknown_key};
+use super::line_keys::{find_keys, find_values_of_neighbors, has_unknown_key};
 use super::problem::{COVER, Excerpt};
 use super::secrets::{PossibleSecret, Suspicion, find_secrets};
 use super::text::measure_token;
@@ -102,6 +102,9 @@ impl Masks {
         }
         let mut ranges: Vec<Range<usize>> =
             self.covered.iter().filter(|(at, _)| *at == line).map(|(_, range)| range.clone()).collect();
+        if !self.has_table {
+            ranges.extend(find_values_of_neighbors(self.schema, &excerpt.text, excerpt.start));
+        }
         ranges.sort_by_key(|range| range.start);
         if !ranges.is_empty() || self.remarks.contains(&line) {
             ranges.extend(find_properties(&excerpt.text));
@@ -262,7 +265,7 @@ mod tests {
     fn possible_secret_is_covered_and_caret_moves_along() {
         for (text, line, start, expected) in [
             ("a: {password: hunter2, usrname: x}", 1, 23, "a: {password: ***, usrname: x} <u>"),
-            ("a: {pasword: 'hunter2', usrname: x}", 1, 4, "a: {pasword: ***, usrname: x} <p>"),
+            ("a: {pasword: 'hunter2', usrname: x}", 1, 4, "a: {pasword: ***, usrname: ***} <p>"),
             (r#"creds: {password: "hun\"ter2", passwd: [hunter2]}"#, 1, 0, "creds: {password: ***, passwd: [***]} <c>"),
             ("password: {env: NAME, fil: hunter2}", 1, 22, "password: {env: NAME, fil: ***} <f>"),
             ("token: 12345678", 1, 9, "token: *** <***>"),

@@ -243,9 +243,8 @@ fn entries_at_once_limits_runs_and_queues_in_order() {
     site.configure_fully(daemon, &registries.join(", "), &entries.join("\n"));
     let mut daemon = site.start(&["run"]);
     let address = daemon.ready();
-    let named = |list: &[Value], key: &str| -> Vec<String> {
-        list.iter().map(|one| one[key].as_str().unwrap().to_owned()).collect()
-    };
+    let named =
+        |list: &[Value]| -> Vec<String> { list.iter().map(|one| one["entry"].as_str().unwrap().to_owned()).collect() };
     // The first two entries run. Each time that a run ends, one further entry starts.
     for ended in 0..=names.len() {
         let (running, waiting) = names[ended..].split_at(2.min(names.len() - ended));
@@ -253,9 +252,9 @@ fn entries_at_once_limits_runs_and_queues_in_order() {
             let status = http::status(&address)?;
             let mut entries = status["entries"].as_array()?.clone();
             entries.retain(|entry| entry["running"].is_object());
-            let now = named(&entries, "name");
+            let now = named(&entries);
             assert!(now.len() <= 2, "{now:?} at once");
-            (now == running && named(status["waiting"].as_array()?, "entry") == waiting).then_some(())
+            (now == running && named(status["waiting"].as_array()?) == waiting).then_some(())
         });
         sources.iter().take(ended + 1).for_each(Server::heal);
     }
