@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use transship::copy::event::{Event, Transfer};
-use transship::copy::{Batch, Contents, Copier, Order, Previous, Rules};
+use transship::copy::{Batch, Contents, Copier, CopyJob, Previous, Rules};
 use transship::oci::{ManifestRef, Reference};
 use transship::registry::{Options, Registry, Repository};
 use transship::store::Source as _;
@@ -49,11 +49,11 @@ async fn main() -> anyhow::Result<()> {
 
     let rules = Rules { referrers: true, ..Rules::default() };
     let targets = vec![(0, previous.map(|digest| Previous { digest, under: None }))];
-    let order = Order { reference, digest, tag: Some(tag.clone()), targets };
+    let job = CopyJob { reference, digest, tag: Some(tag.clone()), targets };
     let (events, received) = mpsc::channel(64);
     let destinations = vec![(Arc::new(target) as _, Contents::Unknown)];
     let batch = Batch::new(&Copier::new(MEMORY), Arc::new(source), destinations, rules, None, events);
-    for (_, result) in show_progress(batch.copy(order), received).await? {
+    for (_, result) in show_progress(batch.copy(job), received).await? {
         let arrival = result?;
         writeln!(stdout(), "copied {digest} from {from} to {to}:{tag}: {} bytes", arrival.bytes)?;
         for left in arrival.left_behind {

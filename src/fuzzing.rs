@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::config::{HookKind, Receiver};
-use crate::import::{Order, import_text};
+use crate::import::{ImportOptions, import_text};
 use crate::layout::fuzz::layout_index;
 use crate::oci::{Digest, Manifest, ManifestView, MediaType, Reference};
 use crate::push_events;
@@ -101,8 +101,8 @@ fn push_event(data: &[u8]) {
 fn import(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for target in [None, Some("registry.example.com/mirror".to_owned())] {
-        let order = Order { target, ..Order::default() };
-        if let Ok(imported) = import_text("fuzz.yaml", text, &order) {
+        let options = ImportOptions { target, ..ImportOptions::default() };
+        if let Ok(imported) = import_text("fuzz.yaml", text, &options) {
             assert!(imported.text.contains("version: 1"), "an import must be a sync.yaml");
         }
     }

@@ -12,6 +12,9 @@
 //! - Entries that other tools wrote into `index.json` keep their bytes. Other tools do not know the lock, so they must
 //!   not write at the same time.
 //!
+//! A layout may also be one tar file, an OCI archive: [`Layout::open_archive`]. Its writes become visible together, by
+//! [`Layout::publish`]. A tree of layouts is a folder with one layout for each repository: [`find_layouts`].
+//!
 //! Images with Docker media types are stored verbatim like any other image. skopeo 1.9 ignores entries with other than
 //! OCI media types, so it does not find such a tag.
 //!
@@ -19,6 +22,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,8 +35,10 @@ use crate::store::{
     Target, UploadStart,
 };
 
+mod archive;
 mod calls;
 mod changes;
+mod content;
 mod disk;
 mod fault;
 mod folder;
@@ -40,13 +46,17 @@ mod folder;
 pub(crate) mod fuzz;
 mod index;
 mod index_cache;
+mod new_content;
+mod publication;
 mod read;
 mod referrers;
 mod temporary;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod untagged;
 mod upload;
+mod version;
 
 use calls::Calls;
 use changes::{Changes, Outcome};
@@ -55,6 +65,8 @@ use fault::Fault;
 use index::Named;
 use referrers::Facts;
 use untagged::Skipped;
+
+pub use tree::{TreeError, find_layouts, layout_path};
 
 /// Maximum time that a writer waits for the lock of another process.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -73,6 +85,8 @@ pub struct Layout {
     /// Lock within this process. The task that has this lock polls the file lock, and the other tasks of this layout
     /// wait without polling.
     writer: Arc<tokio::sync::Mutex<()>>,
+    /// Number of runs in progress that may write.
+    runs: AtomicUsize,
     /// Set once this layout has removed the temporary files of killed writers.
     tidied: tokio::sync::OnceCell<()>,
 }
@@ -82,14 +96,35 @@ impl Layout {
     /// with [`ErrorKind::NotFound`]; the first write of content creates the layout.
     #[must_use]
     pub fn open(path: &Path) -> Arc<Self> {
+        Self::open_as("oci-layout", path, Disk::new(path))
+    }
+
+    /// Returns the layout of one repository in the tree of layouts below the folder `root`. Unlike [`Layout::open`],
+    /// the folder may contain the folders of other layouts before the layout is created, and links below `root` are
+    /// not followed.
+    #[must_use]
+    pub fn open_in_tree(root: &Path, name: &RepositoryName) -> Arc<Self> {
+        Self::open_as("oci-layout", &root.join(name.as_str()), Disk::in_tree(root, name))
+    }
+
+    /// Returns the archive at `path` without reading or writing anything. Written content is in a new file beside the
+    /// archive until [`Layout::publish`] replaces the archive. This value reads the new file too; another value for the
+    /// same path reads only the archive.
+    #[must_use]
+    pub fn open_archive(path: &Path) -> Arc<Self> {
+        Self::open_as("oci-archive", path, Disk::in_archive(path))
+    }
+
+    fn open_as(kind: &str, path: &Path, disk: Disk) -> Arc<Self> {
         Arc::new(Self {
-            scope: Scope::new(&format!("oci-layout:{}", lexically_absolute(path).display())),
-            context: ErrorContext { place: format!("oci-layout:{}", path.display()).into() },
-            disk: Arc::new(Disk::new(path)),
+            scope: Scope::new(&format!("{kind}:{}", lexically_absolute(path).display())),
+            context: ErrorContext { place: format!("{kind}:{}", path.display()).into() },
+            disk: Arc::new(disk),
             calls: Calls::new(),
             facts: Arc::default(),
             changes: Arc::default(),
             writer: Arc::default(),
+            runs: AtomicUsize::new(0),
             tidied: tokio::sync::OnceCell::new(),
         })
     }
@@ -148,6 +183,21 @@ impl Layout {
             Ok(())
         };
         self.tidied.get_or_try_init(tidy).await.copied()
+    }
+
+    /// Prepares the layout and runs `work`, which writes content. If another run publishes the archive in between, new
+    /// writes are started.
+    async fn write_content<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Disk) -> Result<T, Fault> + Clone + Send + 'static,
+    ) -> Result<T, Fault> {
+        loop {
+            self.prepare().await?;
+            match self.on_disk(work.clone()).await {
+                Err(Fault::NotStarted { .. }) => {}
+                result => return result,
+            }
+        }
     }
 
     async fn list(&self) -> Result<Vec<TagEntry>, Fault> {
@@ -210,10 +260,9 @@ impl Layout {
     }
 
     async fn write_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Fault> {
-        self.prepare().await?;
         let content = manifest.clone();
         let has_subject = self
-            .on_disk(move |disk| {
+            .write_content(move |disk| {
                 disk.check_children(&content)?;
                 disk.write_manifest(&content)?;
                 Ok(content.view()?.subject.is_some())
@@ -352,10 +401,8 @@ impl Target for Layout {
 
     /// A layout has no other repositories, so it never mounts a blob.
     async fn begin_upload(&self, blob: &Descriptor, _from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
-        let begin = async {
-            self.prepare().await?;
-            self.on_disk(Disk::create_temporary).await
-        };
+        let length = blob.size;
+        let begin = self.write_content(move |disk| disk.create_temporary(length));
         let file = begin.await.map_err(self.context.to_error(Step::BeginUpload, blob.digest))?;
         let (disk, calls, context) = (Arc::clone(&self.disk), self.calls.clone(), self.context.clone());
         Ok(UploadStart::Session(Box::new(upload::Session { disk, calls, context, digest: blob.digest, file })))

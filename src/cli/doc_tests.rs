@@ -17,7 +17,9 @@ fn spelling(argument: &Arg) -> String {
     let names = short.map(|short| format!("-{short}")).chain(long.map(|long| format!("--{long}")));
     let names = names.collect::<Vec<_>>().join(", ");
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+    let is_optional = argument.get_num_args().is_some_and(|number| number.min_values() == 0);
     let value = argument.get_value_names().filter(|_| takes_value).map(|names| names[0].to_string());
+    let value = value.map(|value| if is_optional { format!("[{value}]") } else { value });
     code(&value.map_or_else(|| names.clone(), |value| format!("{names} {value}")))
 }
 

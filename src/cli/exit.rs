@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use super::context::flag_hints::name_flags;
 use crate::config::Problems;
 use crate::journal::JournalError;
+use crate::oci::RegistryHost;
 
 /// Result of a command, with its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,19 @@ impl Failure {
     /// Returns a failure for a mistake in the command line or the configuration.
     pub(super) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Usage(error.into())
+    }
+
+    /// Returns the failure of a command without a `sync.yaml`: its message names flags instead of keys.
+    pub(super) fn name_flags(self, host: Option<&RegistryHost>) -> Self {
+        let named = |error: anyhow::Error| {
+            let shown = format!("{error:#}");
+            let named = name_flags(&shown, host);
+            if named == shown { error } else { anyhow::anyhow!(named) }
+        };
+        match self {
+            Self::Usage(error) => Self::Usage(named(error)),
+            Self::Failed(error) => Self::Failed(named(error)),
+        }
     }
 
     /// Returns the exit code of this failure.

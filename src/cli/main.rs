@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::Arguments;
 use super::commands::completions;
+use super::context::connection::separate_plain_http;
 use super::context::entry_pattern::is_file_name;
 use super::context::invocation::Context;
 use super::exit::{Exit, Failure};
@@ -29,7 +30,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(exit) = completions::answer_shell(&arguments, Arguments::command) {
         return exit.into();
     }
-    let arguments = match Arguments::try_parse_from(arguments).map_err(with_file_tip) {
+    let arguments = match parse(&arguments).map_err(with_file_tip) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and the version are printed to standard output, and mistakes to standard error. A failure to print
@@ -45,6 +46,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// Parses the arguments. The argument after `--plain-http` is its HOST, or the next argument of the command if the
+/// arguments are valid only so.
+fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(arguments).or_else(|error| {
+        let separated = separate_plain_http(arguments).filter(|_| error.use_stderr());
+        separated.and_then(|arguments| Arguments::try_parse_from(arguments).ok()).ok_or(error)
+    })
 }
 
 /// Adds a tip to the error of a superfluous argument that names a configuration file.
@@ -106,6 +116,39 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::arguments::Command;
+    use crate::cli::context::connection::PlainHttp;
+
+    #[test]
+    fn argument_after_plain_http_is_its_host_if_possible() {
+        let plain = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let parsed = parse(&words).map_err(|error| error.to_string())?;
+            let connection = match parsed.command {
+                Command::Copy(copy) => copy.connection,
+                Command::Repositories(repositories) => repositories.connection,
+                _ => panic!("{line}"),
+            };
+            Ok::<_, String>(connection.plain_http)
+        };
+        let host = PlainHttp::Host("h.example:5000".parse().unwrap());
+        for line in
+            ["copy --plain-http h.example:5000 a h.example:5000/a", "copy a h.example/a --plain-http h.example:5000"]
+        {
+            assert_eq!(plain(&format!("transship {line}")), Ok(vec![host.clone()]), "{line}");
+        }
+        for line in [
+            "copy a h.example/a --plain-http",
+            "copy --plain-http a h.example/a",
+            "copy --plain-http h.example:5000/a h.example/a",
+            "copy a --plain-http h.example/a",
+            "repositories --plain-http h.example:5000",
+        ] {
+            assert_eq!(plain(&format!("transship {line}")), Ok(vec![PlainHttp::Named]), "{line}");
+        }
+        let refused = plain("transship copy --plain-http h.example:5000").unwrap_err();
+        assert!(refused.contains("<SOURCE>"), "{refused}");
+    }
 
     #[test]
     fn superfluous_configuration_file_is_refused_with_a_tip() {

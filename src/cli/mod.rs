@@ -13,7 +13,7 @@ mod main;
 mod output;
 
 pub use arguments::Arguments;
-pub use context::location::{ContentLocation, LocationError, RepositoryLocation};
+pub use context::location::{ContentLocation, LocationError, TargetLocation};
 pub use exit::{Exit, Failure};
 pub use logging::LogFormat;
 pub use main::main;

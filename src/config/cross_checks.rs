@@ -58,13 +58,13 @@ fn check_names_of_tags(reader: &Reader<'_>, draft: &Draft<'_>) {
 /// Reports a selection of repositories in an entry whose source is one repository.
 fn check_repositories_fit(reader: &Reader<'_>, draft: &Draft<'_>, source: &Endpoint) {
     let Some((_, value)) = &draft.repositories else { return };
-    if !matches!(source, Endpoint::Tree { .. }) {
+    if !source.is_tree() {
         reader.refuse_with_hint(
             value,
             format!(
                 "`repositories` selects repositories below a source that ends in `/**`, but the source is {source}"
             ),
-            "remove `repositories`, or write the source as HOST/PREFIX/**",
+            "remove `repositories`, or write the source as HOST/PREFIX/** or oci-layout:PATH/**",
         );
     }
 }
@@ -89,25 +89,28 @@ fn check_targets_differ(reader: &Reader<'_>, draft: &Draft<'_>) {
 }
 
 fn check_target_fits(reader: &Reader<'_>, source: &Endpoint, (target, value): &Placed<'_, Endpoint>) {
-    use Endpoint::{Layout, Repository, Tree};
+    use Endpoint::{Archive, Layout, LayoutTree, Repository, Tree};
     if source.is_same_place(target) {
         reader.refuse(value, format!("the source {source} is also the target: write another target"));
         return;
     }
     match (source, target) {
-        (Tree { .. }, Layout(_)) => reader.refuse(
+        (Tree { .. } | LayoutTree(_), Layout(_)) => reader.refuse_with_hint(
             value,
-            format!(
-                "a layout contains one repository, but the source {source} names several: write one entry for each \
-                 repository"
-            ),
+            format!("a layout contains one repository, but the source {source} names several"),
+            format!("write {target}/** for one layout for each repository"),
         ),
-        (Tree { .. }, Repository(name)) => reader.refuse_with_hint(
+        (Tree { .. } | LayoutTree(_), Archive(_)) => reader.refuse_with_hint(
+            value,
+            format!("an archive contains one repository, but the source {source} names several"),
+            "write oci-layout:PATH/** for one layout for each repository",
+        ),
+        (Tree { .. } | LayoutTree(_), Repository(name)) => reader.refuse_with_hint(
             value,
             format!("the source {source} names several repositories, but the target names one"),
             format!("write {name}/**"),
         ),
-        (Repository(_) | Layout(_), Tree { .. }) => reader.refuse(
+        (Repository(_) | Layout(_) | Archive(_), Tree { .. } | LayoutTree(_)) => reader.refuse(
             value,
             format!(
                 "the target {target} names several repositories, but the source names one: write the target without \
@@ -123,6 +126,13 @@ fn check_target_fits(reader: &Reader<'_>, source: &Endpoint, (target, value): &P
                 ),
             );
         }
+        (LayoutTree(outer), LayoutTree(inner)) if inner.starts_with(outer) => reader.refuse(
+            value,
+            format!(
+                "the target {target} is inside the source {source}, so the entry would copy its own copies: write a \
+                 target outside the source"
+            ),
+        ),
         _ => {}
     }
 }
@@ -174,7 +184,7 @@ fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
         };
         for ((tag, digest), value) in named.filter(|((tag, digest), _)| wanted(tag, *digest)) {
             let Ok(name) = draft.names.names.target_tag(tag) else { continue };
-            for (target, _) in draft.targets.iter().filter(|(target, _)| !matches!(target, Endpoint::Tree { .. })) {
+            for (target, _) in draft.targets.iter().filter(|(target, _)| !target.is_tree()) {
                 let key = (target.normalized(), name.clone().into_owned());
                 let first = || Claim { source: source.normalized(), tag: tag.clone(), digest, draft };
                 let claim = claims.entry(key).or_insert_with(first);

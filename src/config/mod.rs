@@ -40,6 +40,7 @@ pub use load::{load, parse};
 pub(crate) use load::{load_foreign, may_be_secret, parse_foreign};
 pub use model::config::Config;
 pub use model::daemon::{ControlSocket, Daemon};
+pub(crate) use model::endpoint::require_target_host;
 pub use model::endpoint::{Endpoint, EndpointError};
 pub use model::entry::{Entry, EntryCredentials, EntryName, EntryNameError};
 pub use model::push_events::{HookKind, PushEvents, Receiver};

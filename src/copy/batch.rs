@@ -77,7 +77,7 @@ impl From<mpsc::Sender<Event>> for BatchContext {
 
 /// Order to copy one digest.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct CopyJob {
     /// Reference that was requested from the source, for the evidence.
     pub reference: ManifestRef,
     /// Digest of that reference at the source.
@@ -136,55 +136,55 @@ impl Batch {
     ///
     /// Dropping the future stops the copy. If the batch has a ledger, the ledger then has an intent for every tag that
     /// was written.
-    pub async fn copy(self: &Arc<Self>, order: Order) -> Vec<Outcome> {
-        let mut outcomes: Vec<Outcome> = self.copy_each(order).collect().await;
+    pub async fn copy(self: &Arc<Self>, job: CopyJob) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = self.copy_each(job).collect().await;
         outcomes.sort_by_key(|(index, _)| *index);
         outcomes
     }
 
     /// Copies like [`Batch::copy`], and yields the result of each target as soon as the copy to that target has ended.
-    pub fn copy_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
-        stream::once(self.clone().start(order, true)).flatten().boxed()
+    pub fn copy_each(self: &Arc<Self>, job: CopyJob) -> BoxStream<'static, Outcome> {
+        stream::once(self.clone().start(job, true)).flatten().boxed()
     }
 
     /// Copies the referrers of a digest that the targets already have, and yields results like [`Batch::copy_each`].
     /// The digest itself is not new at the targets, so the ledger gets no intent for it.
-    pub fn refresh_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
-        stream::once(self.clone().start(order, false)).flatten().boxed()
+    pub fn refresh_each(self: &Arc<Self>, job: CopyJob) -> BoxStream<'static, Outcome> {
+        stream::once(self.clone().start(job, false)).flatten().boxed()
     }
 
-    async fn start(self: Arc<Self>, order: Order, is_arrival: bool) -> BoxStream<'static, Outcome> {
+    async fn start(self: Arc<Self>, job: CopyJob, is_arrival: bool) -> BoxStream<'static, Outcome> {
         // Each blob is transferred in a task of its own. The tasks end with the stream.
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
-        let has_siblings = order.targets.len() > 1;
+        let has_siblings = job.targets.len() > 1;
         let delivery = |(index, _): &(usize, _)| Arc::new(Delivery::new(self.clone(), *index, has_siblings));
         let ledger = self.batch_context.ledger.as_ref().filter(|_| is_arrival);
-        let deliveries: Vec<Arc<Delivery>> = order.targets.iter().map(delivery).collect();
-        let survey = self.survey(&order, &deliveries, &stop);
+        let deliveries: Vec<Arc<Delivery>> = job.targets.iter().map(delivery).collect();
+        let survey = self.survey(&job, &deliveries, &stop);
         let all_failed = join_all(deliveries.iter().map(|delivery| delivery.wait_for_failure()));
         let surveyed = tokio::select! {
             biased;
             surveyed = survey => surveyed,
             errors = all_failed => {
-                let outcomes = order.targets.into_iter().zip(errors).map(|((index, _), error)| (index, Err(error)));
+                let outcomes = job.targets.into_iter().zip(errors).map(|((index, _), error)| (index, Err(error)));
                 return stream::iter(outcomes.collect::<Vec<_>>()).boxed();
             }
         };
         let closure = match surveyed {
             Ok(found) => Arc::new(found),
             Err(error) => {
-                return stream::iter(order.targets).map(move |(index, _)| (index, Err(error.clone()))).boxed();
+                return stream::iter(job.targets).map(move |(index, _)| (index, Err(error.clone()))).boxed();
             }
         };
-        let order = Arc::new(order);
+        let job = Arc::new(job);
         let finish = |(position, delivery): (usize, Arc<Delivery>)| {
-            let (order, closure, ledger) = (order.clone(), closure.clone(), ledger.cloned());
+            let (job, closure, ledger) = (job.clone(), closure.clone(), ledger.cloned());
             async move {
-                let (index, previous) = &order.targets[position];
+                let (index, previous) = &job.targets[position];
                 let span = delivery.span().clone();
                 let result =
-                    delivery.finish(&order, &closure, previous.as_ref(), ledger.as_deref()).instrument(span).await;
+                    delivery.finish(&job, &closure, previous.as_ref(), ledger.as_deref()).instrument(span).await;
                 delivery.mark_ended();
                 (*index, result)
             }
@@ -206,11 +206,11 @@ impl Batch {
 
     async fn survey(
         self: &Arc<Self>,
-        order: &Order,
+        job: &CopyJob,
         deliveries: &[Arc<Delivery>],
         stop: &CancellationToken,
     ) -> Result<Closure, CopyError> {
-        let (root, derived) = self.read_root(order.digest).await?;
+        let (root, derived) = self.read_root(job.digest).await?;
         let blobs = Blobs::new(self.clone(), deliveries.to_vec(), stop.clone());
         survey(self, root, derived, &blobs).await
     }
@@ -227,9 +227,12 @@ impl Batch {
                 let node = Node::read(manifest, place, self.rules.foreign_layers)?;
                 Ok((Arc::new(node), true))
             }
-            DerivedIndex::NoneWanted => {
-                let wanted = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-                Err(CopyError::NoPlatform { place: place.to_owned(), digest, wanted })
+            DerivedIndex::NoneWanted { available } => {
+                let join = |platforms: &[Platform], separator: &str| {
+                    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+                };
+                let (wanted, available) = (join(platforms, " or ").into(), join(&available, ", ").into());
+                Err(CopyError::NoPlatform { place: place.to_owned(), digest, wanted, available })
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
 use self::arrivals::with_manifest;
-use super::batch::{Order, Previous};
+use super::batch::{CopyJob, Previous};
 use super::blob::single_flight::RepositoryScope;
 use super::blob::stragglers::ProgressTracker;
 use super::blob::transfer::{Trust, copy_again};
@@ -156,21 +156,21 @@ impl Delivery {
     /// returns the error at once. Before the write of the root's tag, `ledger` records the intent to write the tag.
     pub(super) async fn finish(
         self: &Arc<Self>,
-        order: &Order,
+        job: &CopyJob,
         closure: &Closure,
         previous: Option<&Previous>,
         ledger: Option<&dyn Ledger>,
     ) -> Result<Arrival, CopyError> {
         tokio::select! {
             biased;
-            finished = self.write_all(order, closure, previous, ledger) => finished,
+            finished = self.write_all(job, closure, previous, ledger) => finished,
             error = self.wait_for_failure() => Err(error),
         }
     }
 
     async fn write_all(
         self: &Arc<Self>,
-        order: &Order,
+        job: &CopyJob,
         closure: &Closure,
         previous: Option<&Previous>,
         ledger: Option<&dyn Ledger>,
@@ -182,16 +182,16 @@ impl Delivery {
         }
         self.link_all(closure).await?;
         self.wait_for_blobs(closure, &closure.root).await?;
-        self.record_intent(ledger, &with_manifest(self.arrival(order, closure, previous), &closure.root)).await?;
+        self.record_intent(ledger, &with_manifest(self.arrival(job, closure, previous), &closure.root)).await?;
         if let Some(Previous { digest, under: Some(under) }) = previous {
-            self.keep_previous(order, *digest, under).await?;
+            self.keep_previous(job, *digest, under).await?;
         }
         self.link_root(closure).await?;
-        self.write(closure, &closure.root, order.tag.as_ref()).await?;
-        if order.tag.is_none() {
+        self.write(closure, &closure.root, job.tag.as_ref()).await?;
+        if job.tag.is_none() {
             self.target().keep_root(&closure.root.manifest).await.map_err(CopyError::target)?;
         }
-        Ok(self.arrival(order, closure, previous))
+        Ok(self.arrival(job, closure, previous))
     }
 
     async fn write_with_tags(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>) -> Result<(), CopyError> {

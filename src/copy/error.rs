@@ -37,14 +37,16 @@ pub enum CopyError {
         depth: usize,
     },
     /// The index has no child for any requested platform.
-    #[error("source {place}: manifest {digest}: no child runs on {wanted}")]
+    #[error("source {place}: manifest {digest}: no child runs on {wanted}; the index has {available}")]
     NoPlatform {
         /// The source repository.
         place: String,
         /// The index.
         digest: Digest,
         /// The requested platforms.
-        wanted: String,
+        wanted: Box<str>,
+        /// The platforms that the index has.
+        available: Box<str>,
     },
     /// The intent to write the tag cannot be recorded, so the tag is not written.
     #[error("target {place}: {subject} was not written, because its evidence cannot be recorded: {reason}")]

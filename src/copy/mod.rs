@@ -25,7 +25,7 @@ mod manifest_cache;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, BatchContext, Order, Outcome, Previous, Rules};
+pub use batch::{Batch, BatchContext, CopyJob, Outcome, Previous, Rules};
 pub use blob::suspension::{Suspension, UploadSessionStore};
 pub use copier::Copier;
 pub use destination::Contents;

@@ -330,7 +330,7 @@ fn is_literal_tag(pattern: &str) -> bool {
 
 /// Returns the literal tags of an entry, each with its name at the target and its content.
 fn literal_tags(entry: &Entry) -> Vec<LiteralTag> {
-    if matches!(entry.target.parse(), Ok(Endpoint::Tree { .. })) {
+    if entry.target.parse().is_ok_and(|target: Endpoint| target.is_tree()) {
         return Vec::new();
     }
     let literal = |text: &String| {

@@ -42,7 +42,7 @@ use reading::Reading;
 
 /// Options of an import.
 #[derive(Debug, Clone, Default)]
-pub struct Order {
+pub struct ImportOptions {
     /// Program that the file belongs to. `None` means that the import detects the program.
     pub form: Option<Program>,
     /// Target as HOST or HOST/PREFIX. Only files of skopeo and zot need the option, because these files contain no
@@ -140,30 +140,30 @@ pub enum ImportError {
 /// # Errors
 /// Fails if the file is unreadable, has no known program, contains a refused value, or does not fit the options in
 /// `order`.
-pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
-    let auth = order.auth.as_deref().map(load_foreign).transpose()?;
-    translate(&load_foreign(path)?, auth.as_ref(), order)
+pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
+    let auth = options.auth.as_deref().map(load_foreign).transpose()?;
+    translate(&load_foreign(path)?, auth.as_ref(), options)
 }
 
 /// Translates `text` like [`import`], and reads no file. `name` is the name of the file in errors.
 ///
 /// # Errors
 /// Fails in the same cases as [`import`].
-pub fn import_text(name: &str, text: &str, order: &Order) -> Result<Imported, ImportError> {
-    translate(&parse_foreign(name, text)?, None, order)
+pub fn import_text(name: &str, text: &str, options: &ImportOptions) -> Result<Imported, ImportError> {
+    translate(&parse_foreign(name, text)?, None, options)
 }
 
-fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, order: &Order) -> Result<Imported, ImportError> {
+fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, options: &ImportOptions) -> Result<Imported, ImportError> {
     let name = file.name().to_owned();
-    let form = match order.form.or_else(|| detection::detect_form(file.root())) {
+    let form = match options.form.or_else(|| detection::detect_form(file.root())) {
         Some(form) => form,
         None if image_syncer::is_auth(file.root()) => return Err(ImportError::OnlyAuth(name)),
         None => return Err(ImportError::UnknownForm(name)),
     };
-    check_order(form, auth.is_some(), order, name)?;
-    let destination = |order: &Order| {
-        let text = order.target.clone().ok_or_else(|| ImportError::NoTarget(file.name().to_owned()))?;
-        skopeo::Destination::new(&text, order.scoped).ok_or(ImportError::BadTarget { text })
+    check_order(form, auth.is_some(), options, name)?;
+    let destination = |options: &ImportOptions| {
+        let text = options.target.clone().ok_or_else(|| ImportError::NoTarget(file.name().to_owned()))?;
+        skopeo::Destination::new(&text, options.scoped).ok_or(ImportError::BadTarget { text })
     };
     let (mut reading, mut auth_reading) = (Reading::default(), Reading::default());
     let separate = auth.map(|auth| (auth.root(), &mut auth_reading));
@@ -171,8 +171,8 @@ fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, order: &Order) -> R
         Program::Regsync => regsync::translate(file.root(), &mut reading),
         Program::Dregsy => dregsy::translate(file.root(), &mut reading),
         Program::ImageSyncer => image_syncer::translate(file.root(), separate, &mut reading),
-        Program::Skopeo => skopeo::translate(file.root(), &destination(order)?, &mut reading),
-        Program::Zot => zot::translate(file.root(), &destination(order)?, separate, &mut reading),
+        Program::Skopeo => skopeo::translate(file.root(), &destination(options)?, &mut reading),
+        Program::Zot => zot::translate(file.root(), &destination(options)?, separate, &mut reading),
     };
     let unknown = reading.unknown + auth_reading.unknown;
     let mut remarks = Remarks::default();
@@ -189,10 +189,10 @@ fn translate(file: &ForeignFile, auth: Option<&ForeignFile>, order: &Order) -> R
 }
 
 /// Returns an error if an option does not apply to the program of the file.
-fn check_order(form: Program, has_auth: bool, order: &Order, name: String) -> Result<(), ImportError> {
-    if order.target.is_some() && !form.needs_target() {
+fn check_order(form: Program, has_auth: bool, options: &ImportOptions, name: String) -> Result<(), ImportError> {
+    if options.target.is_some() && !form.needs_target() {
         Err(ImportError::TargetNotAsked { name, form })
-    } else if order.scoped && form != Program::Skopeo {
+    } else if options.scoped && form != Program::Skopeo {
         Err(ImportError::ScopedNotAsked { name, form })
     } else if has_auth && !form.has_auth_file() {
         Err(ImportError::AuthNotAsked { name, form })

@@ -211,7 +211,7 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
             entry.skip("the source or the target cannot be translated");
         }
     }
-    let is_tree = |end: &Option<Endpoint>| matches!(end, Some(Endpoint::Tree { .. }));
+    let is_tree = |end: &Option<Endpoint>| end.as_ref().is_some_and(Endpoint::is_tree);
     if let (true, [Some(source), Some(target)]) = (is_tree(&ends[0]), &ends)
         && source.host() == target.host()
     {

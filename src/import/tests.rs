@@ -6,13 +6,13 @@ mod zot;
 
 use super::*;
 
-fn order(target: Option<&str>) -> Order {
-    Order { target: target.map(str::to_owned), ..Order::default() }
+fn options(target: Option<&str>) -> ImportOptions {
+    ImportOptions { target: target.map(str::to_owned), ..ImportOptions::default() }
 }
 
 /// Imports a text and asserts that the result is a valid `sync.yaml`.
 fn imported(text: &str, target: Option<&str>) -> Imported {
-    let imported = import_text("theirs.yml", text, &order(target)).unwrap_or_else(|error| panic!("{error}"));
+    let imported = import_text("theirs.yml", text, &options(target)).unwrap_or_else(|error| panic!("{error}"));
     // The variables `…_METADATA_HOST` must contain a URL, so this environment does not set the variables.
     let environment = |name: &str| (!name.ends_with("_METADATA_HOST")).then(|| "x".into());
     if let Err(problems) = crate::config::parse("sync.yaml", &imported.text, &environment) {
@@ -99,14 +99,14 @@ fn skopeo_file_becomes_valid_configuration_without_secrets() {
 
 #[test]
 fn scoped_target_contains_whole_source_name() {
-    let order = Order { scoped: true, ..order(Some("mirror.example")) };
-    let imported = import_text("f", SKOPEO, &order).unwrap();
+    let options = ImportOptions { scoped: true, ..options(Some("mirror.example")) };
+    let imported = import_text("f", SKOPEO, &options).unwrap();
     assert!(imported.text.contains("target: mirror.example/quay.io/coreos/etcd\n"), "{}", imported.text);
 }
 
 #[test]
 fn invalid_import_is_refused_with_its_place() {
-    let message = |text: &str, target| import_text("f.yml", text, &order(target)).unwrap_err().to_string();
+    let message = |text: &str, target| import_text("f.yml", text, &options(target)).unwrap_err().to_string();
     assert!(message("sync: [", None).starts_with("f.yml:"));
     assert!(message("a: 1", None).starts_with("f.yml does not look like a configuration of regsync"));
     assert!(message(SKOPEO, None).contains("--target HOST[/PREFIX]"));
@@ -300,7 +300,7 @@ fn images_of_one_repository_become_one_entry() {
 
 #[test]
 fn target_without_host_is_refused_with_a_remedy() {
-    let refused = import_text("f.yml", SKOPEO, &order(Some("registry/mirror"))).unwrap_err().to_string();
+    let refused = import_text("f.yml", SKOPEO, &options(Some("registry/mirror"))).unwrap_err().to_string();
     assert!(refused.contains("with a `.` or a port in HOST"), "{refused}");
     let imported = imported(SKOPEO, Some("MYREGISTRY"));
     assert!(imported.text.contains("target: MYREGISTRY/busybox\n"), "{}", imported.text);

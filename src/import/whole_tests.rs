@@ -253,8 +253,8 @@ fn zot_file() -> impl Strategy<Value = Value> {
 
 fn import_of(file: &Value, form: Program) -> Result<Imported, ImportError> {
     let target = form.needs_target().then(|| "mirror.example/all".to_owned());
-    let order = Order { form: Some(form), scoped: form == Program::Skopeo, target, auth: None };
-    import_text("theirs.yml", &file.to_string(), &order)
+    let options = ImportOptions { form: Some(form), scoped: form == Program::Skopeo, target, auth: None };
+    import_text("theirs.yml", &file.to_string(), &options)
 }
 
 /// Returns the result with all remarks as text. If the import failed, returns the error as text.
@@ -460,8 +460,8 @@ proptest! {
     ) {
         for form in [Program::Regsync, Program::Skopeo, Program::ImageSyncer, Program::Dregsy, Program::Zot] {
             let target = form.needs_target().then(|| "mirror.example".to_owned());
-            let order = Order { form: Some(form), target, ..Order::default() };
-            if let Ok(imported) = import_text("theirs.yml", &text, &order) {
+            let options = ImportOptions { form: Some(form), target, ..ImportOptions::default() };
+            if let Ok(imported) = import_text("theirs.yml", &text, &options) {
                 let read = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into()));
                 prop_assert!(read.is_ok(), "{}\n{}", read.unwrap_err(), imported.text);
             }

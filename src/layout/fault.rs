@@ -34,12 +34,23 @@ pub(super) enum Fault {
     Foreign { path: PathBuf },
     #[error("no image layout at {path}: it has no index.json")]
     NoLayout { path: PathBuf },
+    #[error("no OCI archive at {path}: the file does not exist, or has no index.json")]
+    NoArchive { path: PathBuf },
     #[error("another process has held the lock {path} for more than {seconds} s: wait for it or stop it")]
     Locked { path: PathBuf, seconds: u64 },
     #[error("the manifest points at {digest}, but {path} {problem}")]
     Missing { digest: Digest, path: PathBuf, problem: &'static str },
     #[error("the layout has no file {path}")]
     Lost { path: PathBuf },
+    #[error("the writes to {path} have ended: run again")]
+    NotStarted { path: PathBuf },
+    #[error(
+        "another program has changed {path} while transship wrote a new archive, so the archive is not replaced: run \
+         again"
+    )]
+    Changed { path: PathBuf },
+    #[error("{path} contains {name:?}, whose name a new archive cannot have: create the archive again without it")]
+    MemberName { path: PathBuf, name: String },
     #[error("there is no such manifest")]
     NoManifest,
     #[error("{path} lists {images} under the name {name:?}: select one of them by its digest (@{first})")]
@@ -64,6 +75,14 @@ impl Fault {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
+    /// Returns the reason without the path of a failed operation: `permission denied`.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Io { source, .. } => system_message(source),
+            other => other.to_string(),
+        }
+    }
+
     /// Returns a function for `map_err` after parsing JSON from `path`.
     pub(super) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
         move |error| {
@@ -84,14 +103,18 @@ impl Fault {
                 ErrorKind::Corrupt
             }
             Self::Version { .. } => ErrorKind::Unsupported,
-            Self::Foreign { .. } | Self::Link { .. } | Self::NotFolder { .. } | Self::Ambiguous { .. } => {
-                ErrorKind::Refused
+            Self::Foreign { .. }
+            | Self::Link { .. }
+            | Self::NotFolder { .. }
+            | Self::Ambiguous { .. }
+            | Self::MemberName { .. } => ErrorKind::Refused,
+            Self::NoLayout { .. } | Self::NoArchive { .. } | Self::Lost { .. } | Self::NoManifest => {
+                ErrorKind::NotFound
             }
-            Self::NoLayout { .. } | Self::Lost { .. } | Self::NoManifest => ErrorKind::NotFound,
             Self::Locked { .. } => ErrorKind::Busy(None),
             Self::Missing { .. } => ErrorKind::MissingContent,
             Self::Shared(fault) => fault.kind(),
-            Self::Ending => ErrorKind::Unavailable,
+            Self::Ending | Self::NotStarted { .. } | Self::Changed { .. } => ErrorKind::Unavailable,
         }
     }
 }

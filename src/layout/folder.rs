@@ -3,12 +3,15 @@
 //! A layout may come from a medium that somebody else wrote. In such a layout, a link in place of `blobs` or of the
 //! lock file could redirect every write out of the layout, and a pipe would block a reader. So this module opens every
 //! folder relative to its parent, refuses links with an error that names the link, and opens only regular files. The
-//! root itself may be a link, because the operator chose the path of the root.
+//! root itself may be a link, because the operator chose the path of the root. The root of a layout in a tree is the
+//! folder of the tree.
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -16,6 +19,8 @@ use rustix::io::Errno;
 
 use super::fault::Fault;
 
+/// Prefix of the names of all files that only transship uses.
+pub(super) const FILE_PREFIX: &str = ".transship";
 /// Flags for opening a folder.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Flags for opening a file, besides the access mode.
@@ -38,13 +43,21 @@ impl Folder {
         }
     }
 
+    /// Opens a folder in which renames succeed and cannot be made durable.
+    #[cfg(test)]
+    pub(super) fn without_sync(path: &Path) -> Self {
+        let open = fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        Self { open: open.expect("the folder exists"), path: path.to_owned() }
+    }
+
     /// Returns the path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Opens a folder inside this folder; `None` if it does not exist.
-    pub(super) fn folder(&self, name: &str) -> Result<Option<Self>, Fault> {
+    pub(super) fn folder(&self, name: impl AsRef<Path>) -> Result<Option<Self>, Fault> {
+        let name = name.as_ref();
         let path = self.path.join(name);
         match fs::openat(&self.open, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(open) => Ok(Some(Self { open, path })),
@@ -81,7 +94,13 @@ impl Folder {
         }
     }
 
-    fn kind_of(&self, name: &str) -> Result<Option<(FileType, Stat)>, Fault> {
+    /// Returns true if this folder contains a folder of this name. A link to a folder is not a folder.
+    pub(super) fn has_folder(&self, name: impl AsRef<Path>) -> Result<bool, Fault> {
+        Ok(matches!(self.kind_of(name)?, Some((FileType::Directory, _))))
+    }
+
+    fn kind_of(&self, name: impl AsRef<Path>) -> Result<Option<(FileType, Stat)>, Fault> {
+        let name = name.as_ref();
         match fs::statat(&self.open, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(file) => Ok(Some((FileType::from_raw_mode(file.st_mode), file))),
             Err(Errno::NOENT) => Ok(None),
@@ -130,13 +149,21 @@ impl Folder {
         Ok(Some((file, opened.len())))
     }
 
-    /// Creates a file for writing; `None` if something already has this name.
+    /// Creates a file for reading and writing; `None` if something already has this name.
     pub(super) fn create_new(&self, name: &str) -> Result<Option<File>, Fault> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | FILE;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE;
         match fs::openat(&self.open, name, flags, Mode::from_raw_mode(0o666)) {
             Ok(open) => Ok(Some(open.into())),
             Err(Errno::EXIST) => Ok(None),
             Err(error) => Err(Fault::io("create", &self.path.join(name))(error.into())),
+        }
+    }
+
+    /// Returns true if the name still refers to this open file.
+    pub(super) fn names_file(&self, name: &str, file: &File) -> bool {
+        match (self.regular(name), file.metadata()) {
+            (Ok(Some(named)), Ok(open)) => (named.st_dev, named.st_ino) == (open.dev(), open.ino()),
+            _ => false,
         }
     }
 
@@ -172,4 +199,49 @@ impl Folder {
     pub(super) fn sync(&self) -> Result<(), Fault> {
         fs::fsync(&self.open).map_err(|error| Fault::io("sync", &self.path)(error.into()))
     }
+}
+
+/// Creates the layout's own folder and its parents, each durable before the next. Follows links: the operator chose
+/// them.
+pub(super) fn create_folder(path: &Path) -> Result<(), Fault> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if parent != Path::new(".") {
+        create_folder(parent)?;
+    }
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Fault::io("create", path)(error));
+        }
+        _ => {}
+    }
+    sync_folder(parent)
+}
+
+/// Makes renames in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> Result<(), Fault> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(Fault::io("sync", path))
+}
+
+/// Replaces a file of the layout's folder: writes a new file, syncs it, renames it over the old one. The caller must
+/// hold the lock: all writers use one name for the new file, so the next writer overwrites the file that a killed
+/// writer left.
+pub(super) fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
+    let new = format!("{FILE_PREFIX}.new");
+    let path = root.path().join(&new);
+    root.remove(&new)?;
+    let gone = || Fault::io("create", &path)(std::io::ErrorKind::AlreadyExists.into());
+    let mut file = root.create_new(&new)?.ok_or_else(gone)?;
+    if let Some(old) = root.open_file(name).ok().flatten().and_then(|(old, _)| old.metadata().ok()) {
+        file.set_permissions(old.permissions()).map_err(Fault::io("set the mode of", &path))?;
+    }
+    file.write_all(bytes).map_err(Fault::io("write", &path))?;
+    file.sync_all().map_err(Fault::io("sync", &path))?;
+    root.rename(&new, root, name)?;
+    root.sync()
 }

@@ -1,6 +1,6 @@
 //! Cache of a parsed `index.json`. The cache is valid as long as the file has the same stamp.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -34,15 +34,25 @@ impl FileStamp {
     pub(super) fn from_file(file: &File) -> Option<Self> {
         let metadata = file.metadata().ok()?;
         let age = metadata.modified().ok()?.elapsed().ok()?;
+        (age >= MIN_CACHED_AGE).then(|| Self::from_metadata(&metadata))
+    }
+
+    /// Returns true if the two states of a file have the same content. A change of the mode or of the name, which
+    /// changes only the last of the values, keeps the content.
+    pub(super) fn has_same_content(&self, other: &Self) -> bool {
+        self.0[..4] == other.0[..4]
+    }
+
+    /// Returns the stamp of a file with this metadata, however recently the file changed.
+    pub(super) fn from_metadata(metadata: &Metadata) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        let stamp = Self([
+        Self([
             metadata.dev().into(),
             metadata.ino().into(),
             metadata.len().into(),
             nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        ]);
-        (age >= MIN_CACHED_AGE).then_some(stamp)
+        ])
     }
 }
 

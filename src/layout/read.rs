@@ -1,7 +1,5 @@
 //! Stream of a blob's bytes. Each slice is read by a separate blocking call.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -9,6 +7,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::ErrorContext;
 use super::calls::Calls;
+use super::content::Content;
 use super::fault::Fault;
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Step};
@@ -19,15 +18,15 @@ const SLICE: u64 = 512 << 10;
 /// Streams a file that has the blob's length, from `offset` on. If the file is truncated meanwhile, the stream ends
 /// early, and [`Verified`](crate::store::Verified) reports the missing bytes.
 pub(super) fn stream_blob(
-    opened: (File, PathBuf),
+    opened: (Content, PathBuf),
     blob: &Descriptor,
     offset: u64,
     context: ErrorContext,
     calls: Calls,
 ) -> ByteStream {
-    let (file, path) = opened;
+    let (content, path) = opened;
     let digest = blob.digest;
-    let start = Reading { file, path, offset, remaining: blob.size - offset };
+    let start = Reading { content, path, offset, remaining: blob.size - offset };
     stream::try_unfold(start, move |reading| {
         let (context, calls) = (context.clone(), calls.clone());
         async move {
@@ -41,7 +40,7 @@ pub(super) fn stream_blob(
 }
 
 struct Reading {
-    file: File,
+    content: Content,
     path: PathBuf,
     offset: u64,
     remaining: u64,
@@ -49,10 +48,9 @@ struct Reading {
 
 impl Reading {
     fn next(mut self) -> Result<Option<(Bytes, Self)>, Fault> {
-        let wanted = self.remaining.min(SLICE);
-        let mut slice = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        self.file.seek(SeekFrom::Start(self.offset)).map_err(Fault::io("read", &self.path))?;
-        (&self.file).take(wanted).read_to_end(&mut slice).map_err(Fault::io("read", &self.path))?;
+        let mut slice = vec![0; usize::try_from(self.remaining.min(SLICE)).unwrap_or_default()];
+        let read = self.content.read_at(&mut slice, self.offset).map_err(Fault::io("read", &self.path))?;
+        slice.truncate(read);
         if slice.is_empty() {
             return Ok(None);
         }

@@ -2,14 +2,12 @@
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::disk::FILE_PREFIX;
 use super::fault::Fault;
-use super::folder::Folder;
+use super::folder::{FILE_PREFIX, Folder};
 
 /// File that is being written. Its writer holds a lock on the file. Dropping the value removes the file unless it was
 /// committed.
@@ -39,7 +37,7 @@ impl Temporary {
                 }
             }
             // A process that cleans up may also have locked, removed and closed the file before this process locked it.
-            if is_same_file(&file, &folder, &name) {
+            if folder.names_file(&name, &file) {
                 return Ok(Self { folder, name, file, committed: false });
             }
         }
@@ -71,14 +69,6 @@ impl Drop for Temporary {
             // If the file cannot be removed now, the next writer that cleans up removes it.
             _ = self.folder.remove(&self.name);
         }
-    }
-}
-
-/// Returns true if the name still refers to this open file.
-fn is_same_file(file: &File, folder: &Folder, name: &str) -> bool {
-    match (folder.regular(name), file.metadata()) {
-        (Ok(Some(named)), Ok(open)) => (named.st_dev, named.st_ino) == (open.dev(), open.ino()),
-        _ => false,
     }
 }
 

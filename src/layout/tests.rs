@@ -14,6 +14,7 @@ use super::*;
 use crate::oci::{MediaType, referrers_tag};
 use crate::store::{Listed, Verified};
 
+mod archive;
 mod crash;
 mod examples;
 mod foreign;

@@ -1,4 +1,5 @@
-//! Upload into a layout: verified bytes go to a temporary file, which is renamed to its digest once it is complete.
+//! Upload into a layout: verified bytes go to a temporary file, which is renamed to its digest once it is complete, or
+//! to a region of an archive.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::ErrorContext;
 use super::calls::Calls;
 use super::disk::Disk;
 use super::fault::Fault;
-use super::temporary::Temporary;
+use super::new_content::NewContent;
 use crate::oci::Digest;
 use crate::store::{Step, StoreError, Upload, Verified};
 
@@ -27,7 +28,7 @@ pub(super) struct Session {
     pub(super) calls: Calls,
     pub(super) context: ErrorContext,
     pub(super) digest: Digest,
-    pub(super) file: Temporary,
+    pub(super) file: NewContent,
 }
 
 #[async_trait]

@@ -19,7 +19,10 @@ pub enum DerivedIndex {
     /// Some children were removed: new bytes, the same for the same input.
     Derived(Manifest),
     /// No child runs on a wanted platform.
-    NoneWanted,
+    NoneWanted {
+        /// The platforms of the children, each once, in the order of the index.
+        available: Vec<Platform>,
+    },
 }
 
 /// Reduces an index to the children that run on one of `platforms`. The children keep their order, and all other
@@ -60,7 +63,14 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
 
     let kept: Vec<Value> = (0..entries.len()).filter(|at| stays(*at)).map(|at| entries[at].clone()).collect();
     if !images.contains(&true) {
-        return Ok(DerivedIndex::NoneWanted);
+        let images = (0..entries.len()).filter(|at| accompanied_image(&entries[*at]).is_none());
+        let mut available: Vec<Platform> = Vec::new();
+        for platform in images.filter_map(|at| children[at].platform.as_ref()) {
+            if !available.contains(platform) {
+                available.push(platform.clone());
+            }
+        }
+        return Ok(DerivedIndex::NoneWanted { available });
     }
     if kept.len() == entries.len() {
         return Ok(DerivedIndex::Unchanged);
@@ -112,7 +122,8 @@ mod tests {
     fn index_of_only_wanted_platforms_stays_verbatim() {
         let whole = index(&[child("linux", "amd64", "a")]);
         assert_eq!(derive_index(&whole, &wanted("linux/amd64")).unwrap(), DerivedIndex::Unchanged);
-        assert_eq!(derive_index(&whole, &wanted("linux/s390x")).unwrap(), DerivedIndex::NoneWanted);
+        let none = DerivedIndex::NoneWanted { available: wanted("linux/amd64") };
+        assert_eq!(derive_index(&whole, &wanted("linux/s390x")).unwrap(), none);
     }
 
     #[test]

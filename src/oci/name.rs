@@ -59,6 +59,12 @@ impl RegistryHost {
         &*self.0 == "docker.io"
     }
 
+    /// Returns false for Docker Hub, which answers only over TLS.
+    #[must_use]
+    pub fn may_speak_plain_http(&self) -> bool {
+        !self.is_docker_hub()
+    }
+
     /// Returns the host as written at the start of a reference, such as `docker.io/library/python`. If the host is one
     /// label without a port, such as `myregistry`, returns `MYREGISTRY`. In lower case, `myregistry/app` would be a
     /// repository of Docker Hub.

@@ -8,6 +8,21 @@ use super::{Digest, DigestError, NameError, RegistryHost, RepositoryName, Tag, n
 /// Registry of a reference without a host.
 const DOCKER_HUB: &str = "docker.io";
 
+/// Transports of other programs (containers-transports(5)): text that begins with one of these names and a colon does
+/// not name an image in a registry.
+const TRANSPORTS: [&str; 10] = [
+    "containers-storage",
+    "dir",
+    "docker-archive",
+    "docker-daemon",
+    "oci",
+    "oci-archive",
+    "oci-layout",
+    "ostree",
+    "sif",
+    "tarball",
+];
+
 /// One repository of one registry: `docker.io/library/ubuntu`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
@@ -102,6 +117,20 @@ pub enum ReferenceError {
         /// The text without its scheme.
         without: String,
     },
+    /// A transport of another program before the name.
+    #[error("{text:?} is not in a registry: {}", transport_remedy(.text, .transport))]
+    Transport {
+        /// The whole text.
+        text: String,
+        /// The transport.
+        transport: &'static str,
+    },
+    /// A path of a file or folder.
+    #[error("{0:?} is a path: write oci-layout:{0} for an image layout, or oci-archive:{0} for an archive")]
+    Path(String),
+    /// A registry without a repository.
+    #[error("{0} is a registry without a repository: write {0}/REPOSITORY")]
+    NoRepository(String),
     /// A text that does not have the form of a reference.
     #[error("{0:?} is not a reference: expected [host/]repository[:tag][@digest]")]
     Shape(String),
@@ -128,6 +157,7 @@ impl FromStr for Reference {
         if let Some((_, without)) = text.split_once("://") {
             return Err(ReferenceError::Scheme { text: text.to_owned(), without: without.to_owned() });
         }
+        refuse_other_forms(text)?;
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse::<Digest>()?)),
             None => (text, None),
@@ -137,6 +167,44 @@ impl FromStr for Reference {
             _ => (rest, None),
         };
         Ok(Self { repository: parse_repository(name, text)?, tag, digest })
+    }
+}
+
+/// Refuses texts that Docker's rules would read as an image that nobody means.
+fn refuse_other_forms(text: &str) -> Result<(), ReferenceError> {
+    if let Some(transport) = text.split_once(':').and_then(|(first, _)| TRANSPORTS.iter().find(|name| **name == first))
+    {
+        return Err(ReferenceError::Transport { text: text.to_owned(), transport });
+    }
+    if ["./", "../", "~/"].iter().any(|start| text.starts_with(start)) || (text.starts_with('/') && text.len() > 1) {
+        return Err(ReferenceError::Path(text.to_owned()));
+    }
+    match parse_registry_alone(text) {
+        Some(host) => Err(ReferenceError::NoRepository(host.in_reference().into_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Returns the registry that a text names without a repository: `ghcr.io`, `10.0.0.5:5000`, `localhost:5000/`. By
+/// Docker's rules, `10.0.0.5:5000` would be the tag `5000` of an image of Docker Hub.
+fn parse_registry_alone(text: &str) -> Option<RegistryHost> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (text, ""),
+    };
+    let is_port = port.bytes().all(|b| b.is_ascii_digit());
+    let is_host = name.eq_ignore_ascii_case("localhost") || name.contains('.') || name.starts_with('[');
+    if is_port && is_host && !text.contains('/') { text.parse().ok() } else { None }
+}
+
+fn transport_remedy(text: &str, transport: &str) -> String {
+    match transport {
+        "oci" => format!("write oci-layout:{}", text.strip_prefix("oci:").unwrap_or_default()),
+        _ => format!(
+            "transship does not use the transport {transport}; write oci-layout:PATH for an image layout, or \
+             oci-archive:PATH for an archive, which skopeo creates"
+        ),
     }
 }
 
@@ -229,9 +297,7 @@ mod tests {
     fn reference_that_docker_rejects_is_rejected() {
         let shape = |text: &str| format!("{text:?} is not a reference: expected [host/]repository[:tag][@digest]");
         let digest = Digest::of(b"x");
-        for text in
-            ["/a", "a/", "a//b", "a b", "é", "-a", "a-", "a..b", "a:b:c", "[::1]", &format!("@{digest}"), "a:b]"]
-        {
+        for text in ["/", "a/", "a//b", "a b", "é", "-a", "a-", "a..b", "a:b:c", &format!("@{digest}"), "a:b]"] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert_eq!(error, shape(text));
         }
@@ -240,10 +306,36 @@ mod tests {
             assert!(message(&format!("{host}/a")).starts_with(&format!("{host:?} is not a registry host")));
         }
         assert!(message("h:1/a:b:c").starts_with(r#""a:b" is not a repository name"#));
-        assert!(message("h.example/").starts_with(r#""" is not a repository name"#));
         assert!(message("GHCR.io/a//b").starts_with(r#""a//b" is not a repository name"#));
         assert!(message("Docker.io/a..b").starts_with(r#""a..b" is not a repository name"#));
         assert!(message("a:é").starts_with(r#""é" is not a tag"#));
+    }
+
+    #[test]
+    fn registry_alone_is_refused_with_its_form() {
+        let message = |text: &str| text.parse::<Reference>().map_err(|error| error.to_string());
+        for text in ["127.0.0.1:23002", "ghcr.io", "localhost", "localhost:5000", "[::1]", "[::1]:5000", "h.example/"] {
+            let host = text.trim_end_matches('/');
+            let expected = format!("{host} is a registry without a repository: write {host}/REPOSITORY");
+            assert_eq!(message(text), Err(expected));
+        }
+        for image in ["redis:7", "debian:12", "ubuntu:24.04", "docker:27"] {
+            assert_eq!(message(image).unwrap().to_string(), format!("docker.io/library/{image}"));
+        }
+    }
+
+    #[test]
+    fn path_and_transport_are_refused_with_their_form() {
+        let message = |text: &str| text.parse::<Reference>().unwrap_err().to_string();
+        assert_eq!(message("oci:/srv/x:1"), r#""oci:/srv/x:1" is not in a registry: write oci-layout:/srv/x:1"#);
+        for text in ["dir:/srv/x", "docker-daemon:alpine:3", "docker-archive:x.tar", "containers-storage:x"] {
+            let message = message(text);
+            assert!(message.starts_with(&format!("{text:?} is not in a registry: transship does not use the")));
+            assert!(message.contains("write oci-layout:PATH"), "{message}");
+        }
+        let path = r#""./x" is a path: write oci-layout:./x for an image layout, or oci-archive:./x for an archive"#;
+        assert_eq!(message("./x"), path);
+        assert!(message("/srv/x").contains("is a path") && message("../x").contains("is a path"));
     }
 
     #[test]
@@ -259,7 +351,15 @@ mod tests {
     /// - A host that oci-client does not recognise is replaced by another host before parsing.
     /// - A repository of Docker Hub without a namespace is in `library`.
     /// - The tag `latest` that oci-client adds is removed.
+    ///
+    /// A registry alone and a transport are images of Docker Hub to oci-client, and errors to transship.
     fn oracle(text: &str) -> Option<Reference> {
+        let alone = regex::Regex::new(r"^(?i:localhost|\[[^/@]*\]|[^/@]*\.[^/@]*?)(:[0-9]*)?/?$").unwrap();
+        if alone.is_match(text) && text.trim_end_matches('/').parse::<RegistryHost>().is_ok()
+            || text.split_once(':').is_some_and(|(first, _)| TRANSPORTS.contains(&first))
+        {
+            return None;
+        }
         let replaced = text.split_once('/').filter(|(first, _)| {
             let is_unrecognised =
                 first.starts_with('[') || first.contains('_') || first.bytes().any(|b| b.is_ascii_uppercase());

@@ -17,6 +17,8 @@ pub enum Overwrite {
     Never,
     /// The tag moves, and an additional tag keeps the previous digest reachable.
     KeepPrevious,
+    /// The tag does not move, because the command `copy` has no `--force`. Not a rule of the configuration.
+    Unforced,
 }
 
 /// Error of parsing an [`Overwrite`].
@@ -35,6 +37,7 @@ impl fmt::Display for Overwrite {
             Self::Always => "always",
             Self::Never => "never",
             Self::KeepPrevious => "keep_previous",
+            Self::Unforced => "unforced",
         })
     }
 }
@@ -102,6 +105,10 @@ pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Over
         (Some(present), Overwrite::Never) => {
             let reason =
                 format!("the target has {present}, the source has {source}, and `overwrite: never` forbids the move");
+            Action::Block { reason }
+        }
+        (Some(present), Overwrite::Unforced) => {
+            let reason = format!("the target has {present}, the source has {source}: add --force to move the tag");
             Action::Block { reason }
         }
     }

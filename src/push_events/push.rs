@@ -41,7 +41,7 @@ impl Push {
                 name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
             }
             Endpoint::Tree { prefix: None, .. } => true,
-            Endpoint::Layout(_) => false,
+            Endpoint::Layout(_) | Endpoint::LayoutTree(_) | Endpoint::Archive(_) => false,
         }
     }
 }

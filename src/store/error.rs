@@ -55,6 +55,8 @@ pub enum Step {
     LinkReferrers,
     /// Deleting a tag or a manifest.
     Delete,
+    /// Replacing an archive by its new file.
+    PublishArchive,
 }
 
 impl fmt::Display for Step {
@@ -74,6 +76,7 @@ impl fmt::Display for Step {
             Self::WriteManifest => "writing manifest",
             Self::LinkReferrers => "writing the referrers list of",
             Self::Delete => "deleting",
+            Self::PublishArchive => "completing the archive",
         })
     }
 }

@@ -19,7 +19,7 @@ pub use login::login_check::login_check;
 pub use report::run_events::{RunEvent, RunObserver};
 pub use report::run_report::{InDoubt, LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
 pub use run::preview::{EntryPreview, PairPreview, TagPreview, preview};
-pub use run::single_copy::SingleCopy;
+pub use run::single_copy::{SingleCopy, preview_copy};
 pub use selection::tag_filter::TagFilter;
 
 pub(crate) use journaling::recovery::recover_at_start;

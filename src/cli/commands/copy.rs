@@ -1,39 +1,57 @@
-//! Command `transship copy SOURCE TARGET`: copies one tag, one digest or one repository, without an entry of a
-//! `sync.yaml`. The journal records the copy as a run of an entry with a reserved name, which no configuration can use.
+//! Command `transship copy SOURCE TARGET`: copies one tag, one digest or all tags, without an entry of a `sync.yaml`.
+//! The journal records the copy as a run of an entry with a reserved name, which no configuration can use.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 
+use super::plan;
 use crate::cli::context::connection::Connection;
+use crate::cli::context::flag_hints::name_flags;
 use crate::cli::context::invocation::Context;
-use crate::cli::context::location::ContentLocation;
+use crate::cli::context::location::{ContentLocation, TargetLocation};
 use crate::cli::context::runner;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::summary;
 use crate::config::{Entry, EntryCredentials, EntryName};
 use crate::copy::Copier;
 use crate::journal::{COPY, Journal, JournalError, Trigger};
-use crate::oci::{ManifestRef, Platform, Tag};
-use crate::plan::{ForeignLayers, Overwrite, RepositorySelection, Selection, TagNames};
+use crate::oci::{ManifestRef, Platform, RegistryHost, Tag};
+use crate::plan::{Action, ForeignLayers, Overwrite, RepositorySelection, Selection, TagNames};
 use crate::schedule::Schedule;
-use crate::sync::{Engine, RunReport, RunRequest, SingleCopy};
+use crate::store::Side;
+use crate::sync::{
+    AccessContext, Endpoints, Engine, EntryPreview, RunReport, RunRequest, SingleCopy, TagOutcome, preview,
+    preview_copy,
+};
 
 /// Maximum total size of the buffers of transfers in flight, in bytes. Equal to the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
+/// Completion of a message about a layout with several tags.
+const ALL_TAGS_REMEDY: &str = ", or copy all with --all-tags";
 
 /// Arguments of `transship copy`.
 #[derive(Debug, clap::Args)]
 pub struct Copy {
-    /// Source: a repository, or one manifest with :TAG or @DIGEST
+    /// Source: [host/]repository[:TAG], oci-layout:PATH[:TAG] or oci-archive:PATH[:TAG]; without :TAG or @DIGEST, the
+    /// tag `latest`
     #[arg(value_name = "SOURCE")]
     pub source: ContentLocation,
-    /// Target: a repository, optionally with the :TAG to write [default: the source's tag]
+    /// Target: host/repository[:TAG], oci-layout:PATH[:TAG] or oci-archive:PATH[:TAG] [default: the source's tag]
     #[arg(value_name = "TARGET")]
-    pub target: ContentLocation,
-    /// Copy only these platforms of an index, as a new index; may be repeated
-    #[arg(long = "platform", value_name = "OS/ARCH")]
+    pub target: TargetLocation,
+    /// Copy all tags of the repository, or of all repositories of HOST/PREFIX/**
+    #[arg(long)]
+    pub all_tags: bool,
+    /// Show the changes that the copy would make, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Move a tag that has another digest at the target
+    #[arg(long)]
+    pub force: bool,
+    /// Copy only these platforms of an index, as a new index; a list with commas, or repeated
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
     /// Do not copy referrers (signatures, SBOMs)
     #[arg(long)]
@@ -57,43 +75,142 @@ pub struct Copy {
 
 impl Copy {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let (endpoints, journal) = self.connection.endpoints_and_journal(context)?;
-        let single = self.source.manifest.as_ref().map(|reference| self.single(reference)).transpose()?;
-        if single.is_none() && self.target.manifest.is_some() {
-            let (source, target) = (&self.source, &self.target);
-            return Err(Failure::usage(anyhow!(
-                "{source} is a whole repository, but {target} is a single tag: name a tag in both or in neither"
-            )));
-        }
-        let journal = if self.no_journal { None } else { open_journal(journal)? };
+        self.check_all_tags()?;
+        let named = [self.source_host(), self.target.0.repository.host()];
+        let (endpoints, journal) = self.connection.endpoints_and_journal(&named, context)?;
+        let single = self.choose_single(&endpoints).await.map_err(|failure| failure.name_flags(self.source_host()))?;
+        let journal = if self.no_journal || self.dry_run { None } else { open_journal(journal)? };
         let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal };
+        if self.dry_run {
+            return self.print_preview(&engine, single.as_ref(), context).await;
+        }
+        let title = self.title(single.as_ref());
         let report = self.run(&engine, single, context).await?;
         if self.json {
             context.output.json(&report)?;
         } else {
-            let named = RunReport { entry: self.source.to_string(), ..report.clone() };
+            let named = RunReport { entry: title, ..report.clone() };
             summary::print(&named, &mut context.output)?;
         }
         Ok(summary::exit(&[report]))
     }
 
+    /// Refuses arguments that name one manifest and several.
+    fn check_all_tags(&self) -> Result<(), Failure> {
+        let (source, target) = (&self.source, &self.target.0);
+        let message = match (source.repository.is_tree(), target.repository.is_tree()) {
+            (true, false) => format!("{source} names several repositories: write the target with /** too"),
+            (false, true) => format!("{target} names several repositories: write the source with /** too"),
+            (true, true) if !self.all_tags => format!("{source} names several repositories: add --all-tags"),
+            _ if self.all_tags && source.manifest.is_some() => {
+                format!("{source} is one manifest, and --all-tags copies a repository: remove one of the two")
+            }
+            _ if self.all_tags && target.manifest.is_some() => {
+                format!("{target} is one tag, and --all-tags copies several: name the repository alone")
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::usage(anyhow!(message)))
+    }
+
+    /// Returns the manifest to copy; `None` for all tags.
+    async fn choose_single(&self, endpoints: &Endpoints) -> Result<Option<SingleCopy>, Failure> {
+        if self.all_tags {
+            return Ok(None);
+        }
+        let source = endpoints.source(&self.source.repository, AccessContext::default())?;
+        let reference = self.source.choose_manifest(source.as_ref(), ALL_TAGS_REMEDY).await?;
+        self.single(&reference).map(Some)
+    }
+
+    /// Prints the changes of the copy.
+    async fn print_preview(
+        &self,
+        engine: &Engine,
+        single: Option<&SingleCopy>,
+        context: &mut Context,
+    ) -> Result<Exit, Failure> {
+        let request = self.request();
+        let preview = match single {
+            Some(single) => preview_copy(engine, &request, single).await,
+            None => preview(engine, &request).await,
+        };
+        let preview = self.name_preview_flags(preview);
+        if self.json {
+            context.output.json(&preview)?;
+        } else {
+            let named = EntryPreview { entry: self.title(single), ..preview.clone() };
+            plan::print(&named, false, &mut context.output)?;
+        }
+        let mut tags = preview.pairs.iter().flat_map(|pair| &pair.tags);
+        Ok(match preview.has_failures() {
+            true => Exit::Failed,
+            false if tags.any(|tag| matches!(tag.action, Some(Action::Block { .. }))) => Exit::Withheld,
+            false => Exit::Ok,
+        })
+    }
+
     /// Copies the manifest `single` or, if it is `None`, every tag of the repository as a run of an entry does.
     async fn run(&self, engine: &Engine, single: Option<SingleCopy>, context: &Context) -> Result<RunReport, Failure> {
-        let entry = Arc::new(self.entry());
-        let request =
-            RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Manual, only: None };
+        let request = self.request();
         let reports = match single {
             Some(single) => vec![runner::copy(engine, request, single, context).await],
             None => runner::run_all(engine, &[request], 1, context).await,
         };
-        Ok(reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?)
+        let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?;
+        Ok(self.name_report_flags(report))
+    }
+
+    /// Returns the source with the chosen manifest.
+    fn title(&self, single: Option<&SingleCopy>) -> String {
+        let manifest = single.map(|single| single.reference.clone());
+        ContentLocation { repository: self.source.repository.clone(), manifest }.to_string()
+    }
+
+    fn source_host(&self) -> Option<&RegistryHost> {
+        self.source.repository.host()
+    }
+
+    /// Puts flags in place of keys of the configuration in the message of a failed tag.
+    fn name_outcome_flags(&self, outcome: &mut TagOutcome) {
+        if let TagOutcome::Failed { side, message, .. } = outcome {
+            let host = match side {
+                Some(Side::Target) => self.target.0.repository.host(),
+                _ => self.source_host(),
+            };
+            *message = name_flags(message, host);
+        }
+    }
+
+    fn name_report_flags(&self, mut report: RunReport) -> RunReport {
+        report.tags.iter_mut().for_each(|tag| self.name_outcome_flags(&mut tag.outcome));
+        report.problems.iter_mut().for_each(|problem| *problem = self.name_problem_flags(problem));
+        report
+    }
+
+    fn name_preview_flags(&self, mut preview: EntryPreview) -> EntryPreview {
+        let tags = preview.pairs.iter_mut().flat_map(|pair| &mut pair.tags);
+        tags.filter_map(|tag| tag.failure.as_mut()).for_each(|failure| self.name_outcome_flags(failure));
+        preview.problems.iter_mut().for_each(|problem| *problem = self.name_problem_flags(problem));
+        preview
+    }
+
+    /// Returns a problem with flags in place of keys. The problem begins with the side.
+    fn name_problem_flags(&self, problem: &str) -> String {
+        let is_target = problem.starts_with("target ");
+        name_flags(problem, if is_target { self.target.0.repository.host() } else { self.source_host() })
+    }
+
+    fn request(&self) -> RunRequest {
+        let entry = Arc::new(self.entry());
+        RunRequest { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Manual, only: None }
     }
 
     fn entry(&self) -> Entry {
         Entry {
             name: EntryName::reserved(COPY),
-            source: self.source.repository.endpoint(),
-            targets: vec![self.target.repository.endpoint()],
+            source: self.source.repository.clone(),
+            targets: vec![self.target.0.repository.clone()],
             credentials: EntryCredentials::default(),
             repositories: RepositorySelection::default(),
             selection: Selection::default(),
@@ -106,7 +223,7 @@ impl Copy {
             timezone: chrono_tz::UTC,
             jitter: std::time::Duration::ZERO,
             timeout: None,
-            overwrite: Overwrite::Always,
+            overwrite: if self.force { Overwrite::Always } else { Overwrite::Unforced },
             notify: Vec::new(),
         }
     }
@@ -118,16 +235,16 @@ impl Copy {
     /// Returns the tag to write: the target's tag, or else the source's tag. Returns `None` for a digest that is copied
     /// without a tag.
     fn tag(&self, reference: &ManifestRef) -> Result<Option<Tag>, Failure> {
-        match (&self.target.manifest, reference) {
+        match (&self.target.0.manifest, reference) {
             (Some(ManifestRef::Tag(tag)), _) | (None, ManifestRef::Tag(tag)) => Ok(Some(tag.clone())),
             (None, ManifestRef::Digest(_)) => Ok(None),
             (Some(ManifestRef::Digest(digest)), _) => Err(Failure::usage(anyhow!(
-                "the target has the digest {digest}, which the source determines: name a tag or only the repository"
+                "the target names the digest {digest}, which cannot be chosen: name a tag or nothing"
             ))),
         }
     }
 
-    /// Returns the copy of the one manifest that the arguments name.
+    /// Returns the copy of one manifest.
     fn single(&self, reference: &ManifestRef) -> Result<SingleCopy, Failure> {
         if self.wanted_platforms().is_some() && matches!(reference, ManifestRef::Digest(_)) {
             return Err(Failure::usage(anyhow!(
@@ -157,107 +274,4 @@ fn open_journal(path: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::super::tags::tests::layout_of;
-    use super::*;
-    use crate::cli::context::invocation::tests::context;
-    use crate::layout::Layout;
-    use crate::oci::Digest;
-    use crate::store::{Side, Source as _};
-    use crate::sync::TagOutcome;
-
-    fn copy(source: &str, target: &str) -> Copy {
-        Copy {
-            source: source.parse().unwrap(),
-            target: target.parse().unwrap(),
-            platforms: Vec::new(),
-            no_referrers: false,
-            foreign_layers: false,
-            again: false,
-            no_journal: true,
-            connection: Connection::default(),
-            json: false,
-        }
-    }
-
-    async fn outcome(copy: &Copy) -> Result<Vec<TagOutcome>, String> {
-        let copied = async {
-            let single = copy.source.manifest.as_ref().map(|reference| copy.single(reference)).transpose()?;
-            let engine = Engine { copier: Copier::new(MEMORY), endpoints: Arc::default(), journal: None };
-            copy.run(&engine, single, &context()).await
-        };
-        let report = copied.await.map_err(|failure: Failure| failure.to_string())?;
-        Ok(report.tags.into_iter().map(|tag| tag.outcome).collect())
-    }
-
-    async fn digest(path: &Path, tag: &str) -> Option<Digest> {
-        let reference = ManifestRef::Tag(tag.parse().unwrap());
-        Layout::open(path).resolve(&reference).await.unwrap().map(|descriptor| descriptor.digest)
-    }
-
-    #[tokio::test]
-    async fn tag_is_copied_once_under_another_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        layout_of(&from, &["v1", "v2"]).await;
-        let place = |path: &Path, tag: &str| format!("oci-layout:{}:{tag}", path.display());
-        let first = copy(&place(&from, "v1"), &place(&to, "stable"));
-        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Copied]));
-        assert_eq!(digest(&to, "stable").await, digest(&from, "v1").await);
-        assert_eq!(digest(&to, "v1").await, None);
-        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Unchanged]));
-        let previous = digest(&from, "v1").await.unwrap();
-        let moved = outcome(&copy(&place(&from, "v2"), &place(&to, "stable"))).await;
-        assert_eq!(moved, Ok(vec![TagOutcome::Replaced { previous, kept_as: None }]));
-    }
-
-    #[tokio::test]
-    async fn digest_is_copied_without_tag_and_repository_with_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        let layout = layout_of(&from, &["v1", "v2"]).await;
-        let v1 = digest(&from, "v1").await.unwrap();
-        let (from, target) = (format!("oci-layout:{}", from.display()), format!("oci-layout:{}", to.display()));
-        assert_eq!(outcome(&copy(&format!("{from}@{v1}"), &target)).await, Ok(vec![TagOutcome::Copied]));
-        assert!(Layout::open(&to).resolve(&ManifestRef::Digest(v1)).await.unwrap().is_some());
-        assert_eq!(digest(&to, "v1").await, None);
-        assert_eq!(outcome(&copy(&from, &target)).await, Ok(vec![TagOutcome::Copied, TagOutcome::Copied]));
-        assert_eq!(digest(&to, "v1").await, Some(v1));
-        drop(layout);
-    }
-
-    #[tokio::test]
-    async fn contradictory_arguments_are_refused_before_any_copy() {
-        let digest = Digest::of(b"x");
-        let message = async |source: &str, target: &str, platforms: &[&str]| {
-            let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
-            let copy = Copy { platforms, ..copy(source, target) };
-            copy.perform(&mut context()).await.unwrap_err().to_string()
-        };
-        let whole = "error: h.example/a is a whole repository, but t.example/a:v1 is a single tag: \
-                     name a tag in both or in neither";
-        assert_eq!(message("h.example/a", "t.example/a:v1", &[]).await, whole);
-        let written = message("h.example/a:v1", &format!("t.example/a@{digest}"), &[]).await;
-        assert!(written.ends_with("which the source determines: name a tag or only the repository"), "{written}");
-        let pinned = message(&format!("h.example/a@{digest}"), "t.example/a", &["linux/amd64"]).await;
-        assert!(
-            pinned.starts_with("error: --platform creates a new index, whose digest differs from sha256:"),
-            "{pinned}"
-        );
-    }
-
-    #[tokio::test]
-    async fn missing_source_tag_is_a_failure_of_the_source() {
-        let folder = tempfile::tempdir().unwrap();
-        layout_of(folder.path(), &["v1"]).await;
-        let place = format!("oci-layout:{}", folder.path().display());
-        let target = format!("oci-layout:{}/to", folder.path().display());
-        let outcomes = outcome(&copy(&format!("{place}:v2"), &target)).await.unwrap();
-        let [TagOutcome::Failed { side: Some(Side::Source), message, .. }] = &outcomes[..] else {
-            panic!("{outcomes:?}")
-        };
-        assert_eq!(*message, format!("source {place}: there is no v2; the nearest tag is v1"));
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::writer;
-use crate::import::{ImportError, Imported, Order, Program, import};
+use crate::import::{ImportError, ImportOptions, Imported, Program, import};
 
 /// Arguments of `transship import-config`.
 #[derive(Debug, clap::Args)]
@@ -57,8 +57,8 @@ impl ImportConfig {
             From::Dregsy => Program::Dregsy,
             From::Zot => Program::Zot,
         });
-        let order = Order { form, target: self.target, scoped: self.scoped, auth: self.auth };
-        let imported = import(&self.file, &order).map_err(|error| match error {
+        let options = ImportOptions { form, target: self.target, scoped: self.scoped, auth: self.auth };
+        let imported = import(&self.file, &options).map_err(|error| match error {
             ImportError::Problems(problems) => Failure::usage(problems),
             other => Failure::usage(other),
         })?;

@@ -25,7 +25,8 @@ const MAX_MANIFESTS: usize = 20_000;
 /// Arguments of `transship inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
-    /// Manifest: [host/]repository[:tag][@digest] or oci-layout:PATH:TAG
+    /// Manifest: [host/]repository[:tag][@digest], oci-layout:PATH[:TAG] or oci-archive:PATH[:TAG]; without a tag,
+    /// `latest`
     #[arg(value_name = "REFERENCE")]
     pub reference: ContentLocation,
     /// Omit referrers (signatures, SBOMs)
@@ -78,28 +79,28 @@ struct Report {
 impl Inspect {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let source = self.connection.source(&self.reference, context)?;
-        self.print(&*source, &mut context.output).await
+        let host = self.reference.repository.host();
+        self.print(&*source, &mut context.output).await.map_err(|failure| failure.name_flags(host))
     }
 
     async fn print(&self, source: &dyn Source, output: &mut Output) -> Result<Exit, Failure> {
-        let Some(reference) = &self.reference.manifest else {
-            return Err(Failure::usage(anyhow::anyhow!("{} names no manifest: add :TAG or @DIGEST", self.reference)));
-        };
-        let Some(descriptor) = source.resolve(reference).await? else {
-            let near = match reference {
+        let chosen = self.reference.choose_manifest(source, "").await?;
+        let reference = ContentLocation { manifest: Some(chosen.clone()), ..self.reference.clone() };
+        let Some(descriptor) = source.resolve(&chosen).await? else {
+            let near = match &chosen {
                 ManifestRef::Tag(tag) => NearTags::default().describe_near(source, tag).await,
                 ManifestRef::Digest(_) => String::new(),
             };
-            return Err(anyhow::anyhow!("{}: there is no such manifest{near}", self.reference).into());
+            return Err(anyhow::anyhow!("{reference}: there is no such manifest{near}").into());
         };
         let root = Walk::new(source, !self.no_referrers).read(descriptor, MAX_DEPTH).await;
         let broken = root.is_broken();
         let mut counted = HashSet::new();
         let closure_bytes = root.bytes(&mut counted);
         if self.json {
-            output.json(&Report { reference: self.reference.to_string(), root, closure_bytes })?;
+            output.json(&Report { reference: reference.to_string(), root, closure_bytes })?;
         } else {
-            output.line(&self.reference)?;
+            output.line(&reference)?;
             root.draw("", "", "", output)?;
             output.line(format!("{} in all, each digest counted once", units::bytes(closure_bytes)))?;
         }
@@ -340,8 +341,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout_of(folder.path(), &["v1"]).await;
         let place = format!("oci-layout:{}", folder.path().display());
-        let (exit, _) = printed(&inspect(place.clone(), false), &*layout).await;
-        assert_eq!(exit, Err(format!("error: {place} names no manifest: add :TAG or @DIGEST")));
+        let (exit, text) = printed(&inspect(place.clone(), false), &*layout).await;
+        assert_eq!((exit, text.lines().next()), (Ok(Exit::Ok), Some(format!("{place}:v1").as_str())));
         let (exit, _) = printed(&inspect(format!("{place}:v2"), false), &*layout).await;
         assert_eq!(exit, Err(format!("error: {place}:v2: there is no such manifest; the nearest tag is v1")));
     }

@@ -51,7 +51,7 @@ impl Plan {
 }
 
 /// Prints one plan as text.
-fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Result<()> {
+pub(super) fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Result<()> {
     output.line(headline(preview))?;
     let changes: Vec<&TagPreview> = tags(preview).filter(|tag| is_pending(tag)).collect();
     if !changes.is_empty() {

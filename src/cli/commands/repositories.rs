@@ -91,7 +91,7 @@ impl CatalogLocation {
 
 impl Repositories {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let endpoints = self.connection.endpoints(context)?;
+        let endpoints = self.connection.endpoints(&[Some(&self.location.host)], context)?;
         let CatalogLocation { host, prefix } = &self.location;
         let registry = match prefix {
             Some(prefix) => endpoints.registry_below(host, prefix, None)?,

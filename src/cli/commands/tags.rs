@@ -19,7 +19,7 @@ const CONCURRENT_LOOKUPS: usize = 16;
 /// Arguments of `transship tags`.
 #[derive(Debug, clap::Args)]
 pub struct Tags {
-    /// Repository: [host/]repository or oci-layout:PATH
+    /// Repository: [host/]repository, oci-layout:PATH or oci-archive:PATH
     #[arg(value_name = "ENDPOINT")]
     pub endpoint: ContentLocation,
     /// Show only the names, without looking up digests
@@ -47,7 +47,8 @@ impl Tags {
             return Err(Failure::usage(anyhow!("{} is one manifest: name the repository alone", self.endpoint)));
         }
         let source = self.connection.source(&self.endpoint, context)?;
-        self.print(&*source, &mut context.output).await?;
+        let host = self.endpoint.repository.host();
+        self.print(&*source, &mut context.output).await.map_err(|failure| failure.name_flags(host))?;
         Ok(Exit::Ok)
     }
 

@@ -2,8 +2,10 @@
 //! exists, its options of the registries apply.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::configuration;
@@ -11,28 +13,68 @@ use super::location::ContentLocation;
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::Failure;
 use crate::config::{Config, default_journal};
-use crate::oci::RegistryHost;
+use crate::oci::{NameError, RegistryHost};
 use crate::store::Source;
 use crate::sync::{AccessContext, Endpoints};
+
+/// Flag of [`Connection::plain_http`].
+const FLAG: &str = "--plain-http";
 
 /// Connection options of the commands that need no `sync.yaml`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Connection {
-    /// Use plain HTTP for this registry, as `plain_http` does in the configuration; may be repeated
-    #[arg(long, value_name = "HOST")]
-    pub plain_http: Vec<RegistryHost>,
+    /// Use plain HTTP for this registry, as `plain_http` does in the configuration; may be repeated; without HOST, for
+    /// each registry that the command names, except Docker Hub
+    #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
+    pub plain_http: Vec<PlainHttp>,
+}
+
+/// Registries with which the command speaks plain HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// The registries of the command's arguments. Docker Hub, which has no plain HTTP, is often one of them.
+    Named,
+    /// This registry.
+    Host(RegistryHost),
+}
+
+impl FromStr for PlainHttp {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() { Ok(Self::Named) } else { text.parse().map(Self::Host) }
+    }
+}
+
+/// Returns the arguments in which no `--plain-http` has a HOST: the argument after each is an argument of its own.
+/// Returns `None` if no argument can be separated in this way.
+pub(crate) fn separate_plain_http(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let is_followed = |pair: &[OsString]| {
+        pair.first().is_some_and(|flag| flag == FLAG)
+            && pair.get(1).is_some_and(|next| !next.as_encoded_bytes().starts_with(b"-"))
+    };
+    let separated = arguments.iter().enumerate().map(|(index, argument)| {
+        if is_followed(&arguments[index..]) { OsString::from(format!("{FLAG}=")) } else { argument.clone() }
+    });
+    arguments.windows(2).any(is_followed).then(|| separated.collect())
 }
 
 impl Connection {
-    /// Returns endpoints with the options of the configuration, if there is one, and of these arguments.
-    pub(crate) fn endpoints(&self, context: &Context) -> Result<Arc<Endpoints>, Failure> {
-        Ok(self.endpoints_and_journal(context)?.0)
+    /// Returns endpoints with the options of the configuration, if there is one, and of these arguments. `named` are
+    /// the registries that the command's arguments name.
+    pub(crate) fn endpoints(
+        &self,
+        named: &[Option<&RegistryHost>],
+        context: &Context,
+    ) -> Result<Arc<Endpoints>, Failure> {
+        Ok(self.endpoints_and_journal(named, context)?.0)
     }
 
     /// Returns the endpoints of [`Self::endpoints`] and the path of the journal: the path in the configuration if there
     /// is one, else the default path. The path is `None` if the environment determines no default path.
     pub(crate) fn endpoints_and_journal(
         &self,
+        named: &[Option<&RegistryHost>],
         context: &Context,
     ) -> Result<(Arc<Endpoints>, Option<PathBuf>), Failure> {
         let (configured, unlisted) = (load_configuration(context)?, configuration::unlisted_options());
@@ -40,15 +82,26 @@ impl Connection {
             Some(config) => (config.registries, Some(config.daemon.journal)),
             None => (BTreeMap::new(), default_journal(&configuration::environment)),
         };
-        for host in &self.plain_http {
+        for host in self.plain_hosts(named) {
             options.entry(host.clone()).or_insert_with(|| unlisted.clone()).plain_http = true;
         }
         Ok((Arc::new(Endpoints::new(options, unlisted)), journal))
     }
 
+    /// Returns the registries with plain HTTP.
+    fn plain_hosts<'a>(&'a self, named: &[Option<&'a RegistryHost>]) -> Vec<&'a RegistryHost> {
+        let named = named.iter().flatten().copied().filter(|host| host.may_speak_plain_http());
+        let hosts = self.plain_http.iter().flat_map(|plain| match plain {
+            PlainHttp::Named => named.clone().collect(),
+            PlainHttp::Host(host) => vec![host],
+        });
+        hosts.collect()
+    }
+
     /// Opens a repository or a layout for reading.
     pub(crate) fn source(&self, location: &ContentLocation, context: &Context) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.endpoints(context)?.source(&location.repository.endpoint(), AccessContext::default())?)
+        let endpoints = self.endpoints(&[location.repository.host()], context)?;
+        Ok(endpoints.source(&location.repository, AccessContext::default())?)
     }
 }
 
@@ -66,4 +119,25 @@ fn load_configuration(context: &Context) -> Result<Option<Config>, Failure> {
     }
     configuration::announce(&context.global, &path);
     Ok(Some(configuration::read(&path).map_err(Failure::usage)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_without_host_means_the_named_registries() {
+        let [hub, own, other]: [RegistryHost; 3] =
+            ["docker.io", "h.example:5000", "x.example"].map(|host| host.parse().unwrap());
+        let hosts = |values: &[&str]| {
+            let connection = Connection { plain_http: values.iter().map(|value| value.parse().unwrap()).collect() };
+            let hosts = connection.plain_hosts(&[Some(&hub), None, Some(&own)]);
+            hosts.into_iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(&[""]), ["h.example:5000"]);
+        assert_eq!(hosts(&[other.as_str()]), ["x.example"]);
+        assert_eq!(hosts(&["", other.as_str()]), ["h.example:5000", "x.example"]);
+        assert_eq!(hosts(&["docker.io"]), ["docker.io"]);
+        assert_eq!(hosts(&[]), [""; 0]);
+    }
 }

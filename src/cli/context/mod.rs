@@ -7,6 +7,7 @@ pub(super) mod control_client;
 pub(super) mod control_server;
 pub(super) mod entry_pattern;
 pub(super) mod filter;
+pub(super) mod flag_hints;
 pub(super) mod invocation;
 pub(super) mod location;
 mod page_history;

@@ -1,13 +1,17 @@
-//! Endpoints as written in `source` and `target`: a repository, a tree of repositories or an image layout on disk. The
-//! module contains only the names of endpoints; `registry` and `layout` read and write their content.
+//! Endpoints as written in `source` and `target`: a repository, a tree of repositories, an image layout on disk, a tree
+//! of layouts or an archive. The module contains only the names of endpoints; `registry` and `layout` read and write
+//! their content.
 
 use std::fmt;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository, RepositoryName, names_host};
 
 const LAYOUT: &str = "oci-layout:";
+const ARCHIVE: &str = "oci-archive:";
+/// Suffix of a tree.
+const TREE: &str = "/**";
 
 /// Source or target of a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +27,10 @@ pub enum Endpoint {
     },
     /// OCI image layout: `oci-layout:PATH`, relative to the working directory.
     Layout(PathBuf),
+    /// Every OCI image layout below a folder, `oci-layout:PATH/**`: one layout for each repository.
+    LayoutTree(PathBuf),
+    /// OCI archive, a tar file of an image layout: `oci-archive:PATH`, relative to the working directory.
+    Archive(PathBuf),
 }
 
 /// Error: a text is not a valid [`Endpoint`].
@@ -31,9 +39,18 @@ pub enum EndpointError {
     /// Missing path after `oci-layout:`.
     #[error("the path is missing after {LAYOUT:?}: write oci-layout:./mirror")]
     NoPath,
+    /// Missing path after `oci-archive:`.
+    #[error("the path is missing after {ARCHIVE:?}: write oci-archive:./mirror.tar")]
+    NoArchivePath,
+    /// Archive with `/**`.
+    #[error("an archive contains one repository: write oci-layout:PATH/** for several repositories")]
+    ArchiveTree,
     /// URL in place of a layout's path. The message does not repeat the text, which may contain a password.
     #[error("a layout is a folder on this machine, not a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY")]
     LayoutUrl,
+    /// URL in place of an archive's path. The message does not repeat the text, which may contain a password.
+    #[error("an archive is a file on this machine, not a URL: write oci-archive:/srv/mirror.tar, or HOST/REPOSITORY")]
+    ArchiveUrl,
     /// Misplaced `*`: only `**` as the last part is allowed.
     #[error(
         "{0:?} has a `*` in the wrong place: only `**` as the last part is allowed, like host/team/** for all \
@@ -49,6 +66,33 @@ pub enum EndpointError {
         repository: String,
         /// Tag or `@digest` alone.
         selected: String,
+    },
+    /// Tag after the repository of a target.
+    #[error(
+        "{text:?} names one image: write {repository}; the keys `rename` and `tag` of the entry give a tag another \
+         name at the target"
+    )]
+    TargetTag {
+        /// Complete text.
+        text: String,
+        /// Repository without its tag.
+        repository: String,
+    },
+    /// Digest after the repository of a target.
+    #[error("{text:?} names one image: write {repository}; a target has the digests of its source")]
+    TargetDigest {
+        /// Complete text.
+        text: String,
+        /// Repository without its digest.
+        repository: String,
+    },
+    /// Target without a registry.
+    #[error("{text:?} is a target without a registry: write HOST/{text}, or {at_docker_hub} for Docker Hub")]
+    TargetWithoutHost {
+        /// Complete text.
+        text: String,
+        /// The endpoint that Docker's rules read from the text.
+        at_docker_hub: String,
     },
     /// User name or password before the host. The message does not repeat the text, which may be a secret.
     #[error("a user name or password does not belong here: write it under registries.HOST.credentials")]
@@ -71,20 +115,32 @@ impl Endpoint {
     /// Returns the same place without redundant parts in its path.
     pub(crate) fn normalized(&self) -> Endpoint {
         match self {
-            Self::Layout(path) => Self::Layout(path.components().filter(|part| *part != Component::CurDir).collect()),
-            other => other.clone(),
+            Self::Layout(path) => Self::Layout(without_dots(path)),
+            Self::LayoutTree(path) => Self::LayoutTree(without_dots(path)),
+            Self::Archive(path) => Self::Archive(without_dots(path)),
+            Self::Repository(_) | Self::Tree { .. } => self.clone(),
         }
     }
 
-    /// Returns the registry, or `None` for a layout.
+    /// Returns true if the endpoint names several repositories.
+    #[must_use]
+    pub fn is_tree(&self) -> bool {
+        matches!(self, Self::Tree { .. } | Self::LayoutTree(_))
+    }
+
+    /// Returns the registry, or `None` for layouts and archives.
     #[must_use]
     pub fn host(&self) -> Option<&RegistryHost> {
         match self {
             Self::Repository(repository) => Some(&repository.host),
             Self::Tree { host, .. } => Some(host),
-            Self::Layout(_) => None,
+            Self::Layout(_) | Self::LayoutTree(_) | Self::Archive(_) => None,
         }
     }
+}
+
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 impl FromStr for Endpoint {
@@ -95,13 +151,26 @@ impl FromStr for Endpoint {
             return match path {
                 "" => Err(EndpointError::NoPath),
                 url if url.contains("://") => Err(EndpointError::LayoutUrl),
-                path => Ok(Self::Layout(path.into())),
+                "**" => Err(EndpointError::Star(text.to_owned())),
+                path => match path.strip_suffix(TREE) {
+                    Some("") => Err(EndpointError::NoPath),
+                    Some(root) => Ok(Self::LayoutTree(root.into())),
+                    None => Ok(Self::Layout(path.into())),
+                },
+            };
+        }
+        if let Some(path) = text.strip_prefix(ARCHIVE) {
+            return match path {
+                "" => Err(EndpointError::NoArchivePath),
+                url if url.contains("://") => Err(EndpointError::ArchiveUrl),
+                tree if tree.ends_with(TREE) => Err(EndpointError::ArchiveTree),
+                path => Ok(Self::Archive(path.into())),
             };
         }
         if has_user_info(text) {
             return Err(EndpointError::UserInfo);
         }
-        if let Some(above) = text.strip_suffix("/**").filter(|above| !above.contains("://")) {
+        if let Some(above) = text.strip_suffix(TREE).filter(|above| !above.contains("://")) {
             return if above.contains('*') { Err(EndpointError::Star(text.to_owned())) } else { parse_tree(above) };
         }
         if text.contains('*') {
@@ -109,6 +178,40 @@ impl FromStr for Endpoint {
         }
         parse_repository(text)
     }
+}
+
+/// Endpoint as written in `target` and `targets`. Unlike a source, a target in a registry is written with its registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetEndpoint(pub(crate) Endpoint);
+
+impl FromStr for TargetEndpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let endpoint = text.parse::<Endpoint>().map_err(|error| match error {
+            EndpointError::OneImage { text, repository, selected } if selected.starts_with('@') => {
+                EndpointError::TargetDigest { text, repository }
+            }
+            EndpointError::OneImage { text, repository, .. } => EndpointError::TargetTag { text, repository },
+            other => other,
+        })?;
+        require_target_host(text, &endpoint, &endpoint)?;
+        Ok(Self(endpoint))
+    }
+}
+
+/// Refuses a target in a registry whose text does not contain the registry. `printed` is the target with the registry
+/// that Docker's rules add.
+pub(crate) fn require_target_host(
+    text: &str,
+    endpoint: &Endpoint,
+    printed: &dyn fmt::Display,
+) -> Result<(), EndpointError> {
+    let has_host = text.split_once('/').is_some_and(|(first, _)| names_host(first));
+    if endpoint.host().is_none() || has_host {
+        return Ok(());
+    }
+    Err(EndpointError::TargetWithoutHost { text: text.to_owned(), at_docker_hub: printed.to_string() })
 }
 
 /// Returns true if `text` is a URL with text before an `@` in its authority, or is `USER:PASSWORD@HOST` without a
@@ -153,6 +256,8 @@ impl fmt::Display for Endpoint {
             Self::Tree { host, prefix: Some(prefix) } => write!(f, "{}/{prefix}/**", host.in_reference()),
             Self::Tree { host, prefix: None } => write!(f, "{}/**", host.in_reference()),
             Self::Layout(path) => write!(f, "{LAYOUT}{}", path.display()),
+            Self::LayoutTree(path) => write!(f, "{LAYOUT}{}{TREE}", path.display()),
+            Self::Archive(path) => write!(f, "{ARCHIVE}{}", path.display()),
         }
     }
 }
@@ -172,6 +277,8 @@ mod tests {
             ("docker.io/bitnami/**", "docker.io/bitnami/**"),
             ("[::1]:5000/a/**", "[::1]:5000/a/**"),
             ("oci-layout:./mirror", "oci-layout:./mirror"),
+            ("oci-layout:./mirror/**", "oci-layout:./mirror/**"),
+            ("oci-archive:./mirror.tar", "oci-archive:./mirror.tar"),
             ("MyRegistry/a", "MYREGISTRY/a"),
             ("MyRegistry/**", "MYREGISTRY/**"),
             ("MyRegistry/a/**", "MYREGISTRY/a/**"),
@@ -202,6 +309,43 @@ mod tests {
             assert!(message(secret).starts_with("a user name or password does not belong here"));
         }
         assert!(message("alpine:3.20@sha256:12").contains("sha256:12"));
+    }
+
+    #[test]
+    fn invalid_local_endpoint_is_refused_with_a_remedy() {
+        let message = |text: &str| text.parse::<Endpoint>().unwrap_err().to_string();
+        assert!(message("oci-archive:").contains("write oci-archive:./mirror.tar"));
+        assert!(message("oci-archive:/srv/x/**").starts_with("an archive contains one repository"));
+        assert!(message("oci-archive:https://x/y.tar").starts_with("an archive is a file on this machine"));
+        assert!(message("oci-layout:**").contains("wrong place"));
+        assert_eq!(message("oci:/path"), r#""oci:/path" is not in a registry: write oci-layout:/path"#);
+        for text in ["./x", "dir:/x", "docker-daemon:x:1"] {
+            assert!(message(text).contains("oci-layout:"), "{}", message(text));
+        }
+    }
+
+    #[test]
+    fn target_without_registry_or_with_tag_is_refused() {
+        let message = |text: &str| text.parse::<TargetEndpoint>().unwrap_err().to_string();
+        assert_eq!(
+            message("myuser"),
+            r#""myuser" is a target without a registry: write HOST/myuser, or docker.io/library/myuser for Docker Hub"#
+        );
+        assert!(message("myuser/**").ends_with("write HOST/myuser/**, or docker.io/myuser/** for Docker Hub"));
+        assert_eq!(
+            message("h.example/app:1.2.0"),
+            "\"h.example/app:1.2.0\" names one image: write h.example/app; the keys `rename` and `tag` of the entry \
+             give a tag another name at the target"
+        );
+        let digest = crate::oci::Digest::of(b"x");
+        assert!(message(&format!("h.example/app@{digest}")).ends_with("a target has the digests of its source"));
+        assert_eq!(
+            message("127.0.0.1:23002"),
+            "127.0.0.1:23002 is a registry without a repository: write 127.0.0.1:23002/REPOSITORY"
+        );
+        for text in ["docker.io/me/app", "localhost:5000/app", "oci-layout:x", "oci-archive:x", "h.example/**"] {
+            assert!(text.parse::<TargetEndpoint>().is_ok(), "{text}");
+        }
     }
 
     #[test]

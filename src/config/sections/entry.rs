@@ -9,7 +9,7 @@ use super::settings::{SETTINGS, Settings, read_settings};
 use super::tag_names::{Names, TAG_NAMES, read_tag_names};
 use crate::config::diagnostics::diagnostic::{Diagnostic, Part};
 use crate::config::keys::table::{ANY, Shape, Table, key};
-use crate::config::model::endpoint::Endpoint;
+use crate::config::model::endpoint::{Endpoint, TargetEndpoint};
 use crate::config::model::entry::{Entry, EntryName};
 use crate::config::reader::{Fields, Placed, Reader, Value};
 use crate::config::yaml::node::Node;
@@ -30,13 +30,15 @@ pub(crate) static ENTRY: Table = Table {
                 "source",
                 ANY,
                 "Source: HOST/REPOSITORY, HOST/PREFIX/** for all repositories below the prefix (from the catalog of \
-                 the registry), or oci-layout:PATH.",
+                 the registry), oci-layout:PATH, oci-layout:PATH/** for all layouts below a folder, or \
+                 oci-archive:PATH.",
                 r#""docker.io/library/python""#,
             ),
             key(
                 "target",
                 ANY,
-                "Target, written like `source`. In a target, `**` means the same path as in the source.",
+                "Target, written like `source`, with its registry. In a target, `**` means the same path as in the \
+                 source.",
                 r#""registry.internal:5000/cache/python""#,
             ),
             key(
@@ -149,16 +151,21 @@ fn read_targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>)
                 );
                 return Vec::new();
             }
-            reader.placed(one, "a repository").into_iter().collect()
+            read_target(reader, one).into_iter().collect()
         }
         (None, Some(several)) => {
             let items = reader.listed_texts(several, "a list of repositories").unwrap_or_default();
             if items.is_empty() && matches!(several.node, Node::List(_)) {
                 reader.refuse(several, "`targets` is empty: an entry needs at least one target");
             }
-            items.iter().filter_map(|item| reader.placed(item, "a repository")).collect()
+            items.iter().filter_map(|item| read_target(reader, item)).collect()
         }
     }
+}
+
+fn read_target<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Placed<'n, Endpoint>> {
+    let (TargetEndpoint(endpoint), value) = reader.placed(value, "a repository")?;
+    Some((endpoint, value))
 }
 
 impl Draft<'_> {

@@ -61,12 +61,12 @@ pub(crate) fn check_sides(
     source: Option<&Endpoint>,
     targets: &[Placed<'_, Endpoint>],
 ) {
-    if let (Some((_, value)), Some(source @ Endpoint::Layout(_))) = (&sides.source, source) {
+    if let (Some((_, value)), Some(source)) = (&sides.source, source.filter(|source| source.host().is_none())) {
         reader.refuse(value, no_registry("source", source));
     }
     let Some((_, value)) = &sides.target else { return };
     let endpoints = || targets.iter().map(|(target, _)| target);
-    if let Some(layout) = endpoints().find(|target| matches!(target, Endpoint::Layout(_))) {
+    if let Some(layout) = endpoints().find(|target| target.host().is_none()) {
         reader.refuse(value, no_registry("target", layout));
         return;
     }
@@ -84,5 +84,6 @@ pub(crate) fn check_sides(
 }
 
 fn no_registry(side: &str, layout: &Endpoint) -> String {
-    format!("the {side} {layout} is a folder and needs no credentials: remove them")
+    let kind = if matches!(layout, Endpoint::Archive(_)) { "file" } else { "folder" };
+    format!("the {side} {layout} is a {kind} and needs no credentials: remove them")
 }

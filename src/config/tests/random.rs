@@ -12,7 +12,7 @@ fn soup() -> impl Strategy<Value = String> {
         "  - ",
         "name: a\n",
         "    source: ",
-        "target: b/c\n",
+        "target: b.example/c\n",
         "tags: {",
         "include: [",
         "]",

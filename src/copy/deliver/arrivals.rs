@@ -9,7 +9,7 @@
 use chrono::Utc;
 
 use super::Delivery;
-use crate::copy::batch::{Order, Previous};
+use crate::copy::batch::{CopyJob, Previous};
 use crate::copy::closure::Closure;
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, BlobOutcome, Event};
 use crate::copy::manifest_cache::Node;
@@ -35,22 +35,22 @@ impl Delivery {
     }
 
     /// Writes the previous content of the job's tag under the tag `under`. The caller then overwrites the job's tag.
-    pub(super) async fn keep_previous(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
+    pub(super) async fn keep_previous(&self, job: &CopyJob, previous: Digest, under: &Tag) -> Result<(), CopyError> {
         let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
-        self.record_intent(self.batch.ledger(), &self.previous_arrival(order, &manifest, under)).await?;
+        self.record_intent(self.batch.ledger(), &self.previous_arrival(job, &manifest, under)).await?;
         self.target().push_manifest(&manifest, Some(under)).await.map_err(CopyError::target)?;
-        let arrival = Box::new(self.previous_arrival(order, &manifest, under));
+        let arrival = Box::new(self.previous_arrival(job, &manifest, under));
         self.batch.send_event(Event::AuxiliaryTagWritten(arrival)).await;
         Ok(())
     }
 
-    fn previous_arrival(&self, order: &Order, manifest: &Manifest, under: &Tag) -> Arrival {
+    fn previous_arrival(&self, job: &CopyJob, manifest: &Manifest, under: &Tag) -> Arrival {
         let target = self.target();
         let digest = manifest.digest();
         Arrival {
             kind: ArrivalKind::KeptPrevious,
             source: target.place().to_owned(),
-            source_reference: order.tag.clone().map_or_else(|| digest.into(), Into::into),
+            source_reference: job.tag.clone().map_or_else(|| digest.into(), Into::into),
             source_digest: digest,
             tag: Some(under.clone()),
             digest,
@@ -119,15 +119,15 @@ impl Delivery {
         }
     }
 
-    pub(super) fn arrival(&self, order: &Order, closure: &Closure, previous: Option<&Previous>) -> Arrival {
+    pub(super) fn arrival(&self, job: &CopyJob, closure: &Closure, previous: Option<&Previous>) -> Arrival {
         let tally = self.tally.lock();
         let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
         let found = closure.blobs.saturating_sub(copied + mounted);
         Arrival {
-            source_reference: order.reference.clone(),
-            source_digest: order.digest,
-            tag: order.tag.clone(),
-            previous: previous.map(|previous| previous.digest).filter(|_| order.tag.is_some()),
+            source_reference: job.reference.clone(),
+            source_digest: job.digest,
+            tag: job.tag.clone(),
+            previous: previous.map(|previous| previous.digest).filter(|_| job.tag.is_some()),
             manifests: closure.manifests,
             blobs: BlobCounts { copied, mounted, found },
             bytes: tally.bytes,

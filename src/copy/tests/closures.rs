@@ -50,8 +50,8 @@ async fn tag_is_written_after_last_blob() {
     target.always_at(Op::Send, one.blobs[2].digest, Fault::Gate(gate.clone()));
     let batch = batch(&from, &[&to]);
     let copying = tokio::spawn({
-        let order = order("v1", &one.manifest, 1);
-        async move { batch.copy(order).await }
+        let job = job("v1", &one.manifest, 1);
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(to.holds_blob(&one.blobs[0]) && to.holds_blob(&one.blobs[1]));
@@ -153,8 +153,8 @@ async fn content_at_target_is_found_and_not_sent() {
 async fn digest_is_copied_without_tag() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
-    let order = Order { tag: None, reference: one.manifest.digest().into(), ..order("x", &one.manifest, 1) };
-    let arrival = arrivals(within(batch(&from, &[&to]).copy(order)).await).remove(0);
+    let job = CopyJob { tag: None, reference: one.manifest.digest().into(), ..job("x", &one.manifest, 1) };
+    let arrival = arrivals(within(batch(&from, &[&to]).copy(job)).await).remove(0);
     assert_eq!((arrival.tag, to.tag_names()), (None, vec![]));
     assert_eq!(target.done(Op::Push), [one.manifest.digest().to_string()]);
 }
@@ -167,7 +167,7 @@ async fn many_tags_of_one_digest_copy_closure_once() {
     from.put_manifest(&whole, None);
     let batch = batch(&from, &[&to]);
     let tags = ["1", "1.2", "1.2.3", "latest"];
-    let copies = tags.map(|tag| batch.copy(order(tag, &whole, 1)));
+    let copies = tags.map(|tag| batch.copy(job(tag, &whole, 1)));
     let outcomes = within(futures_util::future::join_all(copies)).await;
     let arrived = arrivals(outcomes.into_iter().flatten().collect());
     assert_eq!(source.count(Op::Manifest), 3);

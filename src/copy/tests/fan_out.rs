@@ -38,7 +38,7 @@ impl Three {
 #[tokio::test(start_paused = true)]
 async fn one_read_feeds_three_targets() {
     let three = three();
-    let arrived = arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
+    let arrived = arrivals(within(three.batch().copy(job("v1", &three.image, 3))).await);
     assert_eq!(three.source.read(&three.layer), three.layer.size);
     assert_eq!(three.source.count_at(Op::Blob, three.layer.digest), 1);
     for (arrival, to) in arrived.iter().zip(&three.to) {
@@ -55,8 +55,8 @@ async fn slow_target_falls_behind_and_resumes_with_own_read() {
     let started = tokio::time::Instant::now();
     let batch = three.batch();
     let copying = tokio::spawn({
-        let order = order("v1", &three.image, 3);
-        async move { batch.copy(order).await }
+        let job = job("v1", &three.image, 3);
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(three.to[0].tag("v1"), Some(three.image.digest()));
@@ -77,8 +77,8 @@ async fn hanging_target_does_not_delay_siblings() {
     for op in [Op::Has, Op::Begin, Op::Send, Op::Push] {
         let three = three();
         three.targets[0].always(op, Fault::Hang);
-        let (batch, order) = (three.batch(), order("v1", &three.image, 3));
-        let copying = tokio::spawn(async move { batch.copy(order).await });
+        let (batch, job) = (three.batch(), job("v1", &three.image, 3));
+        let copying = tokio::spawn(async move { batch.copy(job).await });
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(three.to[0].tag("v1"), None);
         for to in &three.to[1..] {
@@ -94,7 +94,7 @@ async fn failing_target_does_not_fail_siblings() {
     for op in [Op::Has, Op::Begin, Op::Send, Op::Push] {
         let three = three();
         three.targets[1].always(op, Fault::Fail(ErrorKind::Denied));
-        let outcomes = within(three.batch().copy(order("v1", &three.image, 3))).await;
+        let outcomes = within(three.batch().copy(job("v1", &three.image, 3))).await;
         let failed: Vec<usize> = outcomes.iter().filter(|(_, result)| result.is_err()).map(|(at, _)| *at).collect();
         assert_eq!(failed, [1], "{op:?}");
         assert_eq!(three.source.read(&three.layer), three.layer.size, "{op:?}");
@@ -107,7 +107,7 @@ async fn failing_target_does_not_fail_siblings() {
 async fn interrupted_target_gets_blob_again_siblings_once() {
     let three = three();
     three.targets[2].once_at(Op::Send, three.layer.digest, Fault::BreakAt(50_000));
-    arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
+    arrivals(within(three.batch().copy(job("v1", &three.image, 3))).await);
     assert_eq!(three.targets[2].count_at(Op::Send, three.layer.digest), 2);
     assert_eq!(three.targets[0].count_at(Op::Send, three.layer.digest), 1);
     assert_eq!(three.source.count_at(Op::Blob, three.layer.digest), 2);
@@ -116,8 +116,8 @@ async fn interrupted_target_gets_blob_again_siblings_once() {
 #[tokio::test(start_paused = true)]
 async fn only_targets_of_order_are_written() {
     let three = three();
-    let order = Order { targets: vec![(2, None)], ..order("v1", &three.image, 3) };
-    let outcomes = within(three.batch().copy(order)).await;
+    let job = CopyJob { targets: vec![(2, None)], ..job("v1", &three.image, 3) };
+    let outcomes = within(three.batch().copy(job)).await;
     assert_eq!(outcomes[0].0, 2);
     assert_eq!((three.to[0].tag("v1"), three.to[2].tag("v1")), (None, Some(three.image.digest())));
     assert_eq!(three.targets[0].count(Op::Has), 0);
@@ -135,7 +135,7 @@ async fn batches_with_crossing_targets_do_not_deadlock() {
             target.once_at(Op::Has, three.layer.digest, Fault::Delay(Duration::from_millis(100)));
         }
         let both =
-            async { tokio::join!(first.copy(order("v1", &three.image, 2)), second.copy(order("v2", &three.image, 2))) };
+            async { tokio::join!(first.copy(job("v1", &three.image, 2)), second.copy(job("v2", &three.image, 2))) };
         let (one, other) = within(both).await;
         assert_eq!(arrivals(one).len() + arrivals(other).len(), 4);
         for target in &three.targets[..2] {
@@ -148,7 +148,7 @@ async fn batches_with_crossing_targets_do_not_deadlock() {
 async fn blob_is_sent_only_to_targets_without_it() {
     let three = three();
     three.to[0].put_blob(bytes(1, 200_000));
-    let arrived = arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
+    let arrived = arrivals(within(three.batch().copy(job("v1", &three.image, 3))).await);
     assert_eq!((arrived[0].blobs.found, arrived[0].blobs.copied), (1, 1));
     assert_eq!((arrived[1].blobs.found, arrived[1].blobs.copied), (0, 2));
     assert_eq!(three.targets[0].count_at(Op::Begin, three.layer.digest), 0);
@@ -167,7 +167,7 @@ async fn one_read_feeds_targets_of_different_latency_with_little_memory() {
         target.always(Op::Has, Fault::Delay(Duration::from_millis(wait)));
     }
     let batch = batch_of(&Copier::new(24 * MIB), &from, &[&to[0], &to[1], &to[2]]);
-    arrivals(within(batch.copy(order("v1", &image, 3))).await);
+    arrivals(within(batch.copy(job("v1", &image, 3))).await);
     let reads: u64 = layers.iter().map(|layer| source.read(layer)).sum();
     assert_eq!(reads, layers.iter().map(|layer| layer.size).sum::<u64>());
 }
@@ -196,7 +196,7 @@ fn many(milliseconds: &[u64]) -> Many {
     }
     let to: Vec<_> = targets.iter().map(|target| target.repository("app")).collect();
     let batch = batch_of(&Copier::new(9 * MIB), &from, &to.iter().collect::<Vec<_>>());
-    let outcomes = batch.copy_each(order("v1", &image, to.len()));
+    let outcomes = batch.copy_each(job("v1", &image, to.len()));
     Many { source, targets, layers, outcomes }
 }
 
@@ -253,6 +253,6 @@ async fn siblings_wait_once_for_late_target_and_share_after_it_catches_up() {
     from.put_manifest(&next, None);
     let to: Vec<_> = targets.iter().map(|target| target.repository("app")).collect();
     let batch = batch(&from, &to.iter().collect::<Vec<_>>());
-    arrivals(within(batch.copy(order("v2", &next, 3))).await);
+    arrivals(within(batch.copy(job("v2", &next, 3))).await);
     assert_eq!(source.read(&layer), layer.size);
 }

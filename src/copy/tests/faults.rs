@@ -33,8 +33,8 @@ async fn read_resumed_with_other_bytes_is_never_committed() {
     let batch = batch(&from, &[&to]);
     // The first read returns 2000 correct bytes and then corrupt bytes.
     let copying = tokio::spawn({
-        let order = order("v1", &one.manifest, 1);
-        async move { batch.copy(order).await }
+        let job = job("v1", &one.manifest, 1);
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     source.always_at(Op::Blob, layer.digest, Fault::Corrupt);
@@ -79,7 +79,7 @@ async fn corrupt_blob_reaches_none_of_several_targets() {
     let one = put_image(&from, 1);
     let to = ["a", "b", "c"].map(|name| Registry::new(name).repository("app"));
     source.always_at(Op::Blob, one.blobs[1].digest, Fault::Corrupt);
-    let outcomes = within(batch(&from, &[&to[0], &to[1], &to[2]]).copy(order("v1", &one.manifest, 3))).await;
+    let outcomes = within(batch(&from, &[&to[0], &to[1], &to[2]]).copy(job("v1", &one.manifest, 3))).await;
     for (at, result) in outcomes {
         assert_eq!(result.unwrap_err().step(), Some(Step::ReadBlob));
         assert!(!to[at].holds_blob(&one.blobs[1]));
@@ -139,9 +139,9 @@ async fn tags_sharing_a_wrongly_reported_blob_all_arrive() {
         let batch = batch(&from, &[&to]);
         let second = async {
             tokio::time::sleep(Duration::from_millis(late)).await;
-            batch.copy(order("v2", &images[1], 1)).await
+            batch.copy(job("v2", &images[1], 1)).await
         };
-        let (one, other) = within(async { tokio::join!(batch.copy(order("v1", &images[0], 1)), second) }).await;
+        let (one, other) = within(async { tokio::join!(batch.copy(job("v1", &images[0], 1)), second) }).await;
         arrivals(one);
         arrivals(other);
     }

@@ -33,7 +33,7 @@ async fn shared_layers_are_read_and_sent_once_across_entries() {
     batches.push((batch_of(&copier, &source.repository("a"), &[&target.repository("a")]), images));
 
     let copies = batches.iter().flat_map(|(batch, images)| {
-        images.iter().enumerate().map(|(at, image)| batch.copy(order(&format!("v{at}"), image, 1)))
+        images.iter().enumerate().map(|(at, image)| batch.copy(job(&format!("v{at}"), image, 1)))
     });
     let arrived = arrivals(within(join_all(copies)).await.into_iter().flatten().collect());
 
@@ -53,7 +53,7 @@ async fn failing_owner_hands_blob_to_waiter() {
     let (images, layers) = put_siblings(&from, 3);
     target.once_at(Op::Send, layers[0].digest, Fault::Fail(ErrorKind::Denied));
     let batch = batch(&from, &[&to]);
-    let copies = images.iter().enumerate().map(|(at, image)| batch.copy(order(&format!("v{at}"), image, 1)));
+    let copies = images.iter().enumerate().map(|(at, image)| batch.copy(job(&format!("v{at}"), image, 1)));
     let outcomes: Vec<Outcome> = within(join_all(copies)).await.into_iter().flatten().collect();
     assert_eq!(outcomes.iter().filter(|(_, result)| result.is_err()).count(), 1);
     assert_eq!(target.count_at(Op::Send, layers[0].digest), 2);
@@ -95,13 +95,13 @@ async fn waiters_take_over_from_dropped_copy() {
     target.once_at(Op::Send, layers[0].digest, Fault::Hang);
     let batch = batch(&from, &[&to]);
     let first = tokio::spawn({
-        let (batch, order) = (batch.clone(), order("v0", &images[0], 1));
-        async move { batch.copy(order).await }
+        let (batch, job) = (batch.clone(), job("v0", &images[0], 1));
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let second = tokio::spawn({
-        let (batch, order) = (batch.clone(), order("v1", &images[1], 1));
-        async move { batch.copy(order).await }
+        let (batch, job) = (batch.clone(), job("v1", &images[1], 1));
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(target.count_at(Op::Send, layers[0].digest), 1);

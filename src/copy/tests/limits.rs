@@ -34,7 +34,7 @@ async fn several_targets_share_little_memory_without_deadlock() {
     let to = targets.each_ref().map(|target| target.repository("app"));
     let copier = Copier::new(1);
     let batches = [[&to[0], &to[1], &to[2]], [&to[2], &to[0], &to[1]]].map(|to| batch_of(&copier, &from, &to));
-    let copies = batches.iter().map(|batch| batch.copy(order("v1", &image, 3)));
+    let copies = batches.iter().map(|batch| batch.copy(job("v1", &image, 3)));
     within(join_all(copies)).await.into_iter().for_each(|outcomes| assert_eq!(arrivals(outcomes).len(), 3));
     let sent: usize = targets.iter().map(|target| target.count(Op::Send)).sum();
     assert_eq!(sent, 3 * 5, "each blob is sent once to each target");
@@ -51,7 +51,7 @@ async fn shared_read_runs_little_ahead_for_any_piece_size() {
     from.put_manifest(&image, None);
     targets.iter().for_each(|target| target.always_at(Op::Send, layer.digest, Fault::HangAt(1)));
     let batch = batch(&from, &[&to[0], &to[1]]);
-    let copying = tokio::spawn(async move { batch.copy(order("v1", &image, 2)).await });
+    let copying = tokio::spawn(async move { batch.copy(job("v1", &image, 2)).await });
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(source.read(&layer), 2 * MIB);
     copying.abort();
@@ -69,8 +69,8 @@ async fn mounts_do_not_wait_for_the_memory_of_transfers() {
     from.put_manifest(&huge, None);
     target.always_at(Op::Send, large.digest, Fault::Hang);
     let hanging = tokio::spawn({
-        let (batch, order) = (batch_of(&copier, &from, &[&to]), order("huge", &huge, 1));
-        async move { batch.copy(order).await }
+        let (batch, job) = (batch_of(&copier, &from, &[&to]), job("huge", &huge, 1));
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(target.sending(), 1);
@@ -213,8 +213,8 @@ async fn dropped_copy_leaves_nothing_running() {
         let copier = Copier::new(64 * MIB);
         let batch = batch_of(&copier, &from, &[&to[0], &to[1]]);
         let copying = tokio::spawn({
-            let (batch, order) = (batch.clone(), order("v1", &one.manifest, 2));
-            async move { batch.copy(order).await }
+            let (batch, job) = (batch.clone(), job("v1", &one.manifest, 2));
+            async move { batch.copy(job).await }
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         copying.abort();
@@ -224,7 +224,7 @@ async fn dropped_copy_leaves_nothing_running() {
         assert_eq!((source.open_reads(), targets[0].sending(), targets[1].sending()), (0, 0, 0), "{op:?}");
         // The earlier copies have released their claims, so the same blobs arrive now.
         [&source, &targets[0], &targets[1]].iter().for_each(|registry| registry.heal());
-        arrivals(within(batch.copy(order("v1", &one.manifest, 2))).await);
+        arrivals(within(batch.copy(job("v1", &one.manifest, 2))).await);
     }
 }
 
@@ -238,8 +238,8 @@ async fn hanging_read_ends_with_the_copy() {
     source.always_at(Op::Blob, one.blobs[1].digest, Fault::HangAt(2000));
     let batch = batch(&from, &[&to[0], &to[1]]);
     let copying = tokio::spawn({
-        let (batch, order) = (batch.clone(), order("v1", &one.manifest, 2));
-        async move { batch.copy(order).await }
+        let (batch, job) = (batch.clone(), job("v1", &one.manifest, 2));
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(source.open_reads(), 1);
@@ -259,8 +259,8 @@ async fn every_started_transfer_is_reported_as_ended() {
     let copier = Copier::new(64 * MIB);
     let batch = Batch::new(&copier, from.clone(), targets, Rules::default(), None, events);
     let copying = tokio::spawn({
-        let (batch, order) = (batch.clone(), order("v1", &one.manifest, 1));
-        async move { batch.copy(order).await }
+        let (batch, job) = (batch.clone(), job("v1", &one.manifest, 1));
+        async move { batch.copy(job).await }
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
     copying.abort();
@@ -298,8 +298,8 @@ async fn memory_is_reserved_again_for_corrected_blob_size() {
     target.always_at(Op::Send, layer.digest, Fault::HangAt(2 * MIB));
     let copier = Copier::new(4 * MIB);
     let copy_of = |tag: &'static str, manifest: &Manifest| {
-        let (batch, order) = (batch_of(&copier, &from, &[&to]), order(tag, manifest, 1));
-        tokio::spawn(async move { batch.copy(order).await })
+        let (batch, job) = (batch_of(&copier, &from, &[&to]), job(tag, manifest, 1));
+        tokio::spawn(async move { batch.copy(job).await })
     };
     let hanging = copy_of("large", &large);
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use self::memory::{Registry, Repository};
 use super::event::Arrival;
-use super::{Batch, Contents, Copier, CopyError, ListedTags, Order, Outcome, Rules};
+use super::{Batch, Contents, Copier, CopyError, CopyJob, ListedTags, Outcome, Rules};
 use crate::oci::{Descriptor, Manifest, ManifestRef, Tag};
 use crate::store::{Source, Target};
 
@@ -72,9 +72,9 @@ fn with_referrers(source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc
 }
 
 /// Returns a copy job that copies a manifest under a tag to the first `targets` targets.
-fn order(tag: &str, manifest: &Manifest, targets: usize) -> Order {
+fn job(tag: &str, manifest: &Manifest, targets: usize) -> CopyJob {
     let tag: Tag = tag.parse().unwrap();
-    Order {
+    CopyJob {
         reference: ManifestRef::Tag(tag.clone()),
         digest: manifest.digest(),
         tag: Some(tag),
@@ -83,7 +83,7 @@ fn order(tag: &str, manifest: &Manifest, targets: usize) -> Order {
 }
 
 async fn copy(batch: &Arc<Batch>, tag: &str, manifest: &Manifest) -> Result<Arrival, CopyError> {
-    let mut outcomes = within(batch.copy(order(tag, manifest, 1))).await;
+    let mut outcomes = within(batch.copy(job(tag, manifest, 1))).await;
     assert_eq!(outcomes.len(), 1);
     outcomes.remove(0).1
 }

@@ -68,9 +68,9 @@ async fn referrers_list_is_written_once_per_subject_before_tag() {
     target.always(Op::Link, Fault::Gate(gate.clone()));
     let batch = with_referrers(&from, &[&to]);
     let copying = tokio::spawn({
-        let (batch, orders) = (batch.clone(), ["v1", "latest"].map(|tag| order(tag, &one.manifest, 1)));
+        let (batch, jobs) = (batch.clone(), ["v1", "latest"].map(|tag| job(tag, &one.manifest, 1)));
         async move {
-            let [first, second] = orders;
+            let [first, second] = jobs;
             tokio::join!(batch.copy(first), batch.copy(second))
         }
     });
@@ -180,7 +180,7 @@ async fn circular_referrers_end_the_walk() {
     source.claim_referrers(other.manifest.digest(), &[&one.manifest]);
     let batch = with_referrers(&from, &[&to]);
     let (a, b) = within(async {
-        tokio::join!(batch.copy(order("v1", &one.manifest, 1)), batch.copy(order("v2", &other.manifest, 1)))
+        tokio::join!(batch.copy(job("v1", &one.manifest, 1)), batch.copy(job("v2", &other.manifest, 1)))
     })
     .await;
     arrivals(a);
@@ -198,7 +198,7 @@ async fn root_with_subject_is_listed_before_its_tag_moves() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     target.always(Op::Link, Fault::Gate(gate.clone()));
     let batch = with_referrers(&from, &[&to]);
-    let copying = tokio::spawn(async move { batch.copy(order("sbom", &artifact, 1)).await });
+    let copying = tokio::spawn(async move { batch.copy(job("sbom", &artifact, 1)).await });
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!(to.tag("sbom"), None, "the root is not in the list of referrers yet");
     gate.add_permits(9);

@@ -48,14 +48,16 @@ async fn index_without_wanted_platforms_fails_with_their_names() {
     let batch = batch_with(&Copier::new(64 * MIB), &from, &[&to], only(&["linux/arm64", "linux/s390x"]), None);
     let error = copy(&batch, "v1", &whole).await.unwrap_err();
     let digest = whole.digest();
-    let expected = format!("source src/app: manifest {digest}: no child runs on linux/arm64 or linux/s390x");
+    let expected = format!(
+        "source src/app: manifest {digest}: no child runs on linux/arm64 or linux/s390x; the index has linux/amd64"
+    );
     assert_eq!(error.to_string(), expected);
     assert_eq!(target.count(Op::Push), 0);
 }
 
-fn keeping(tag: &str, new: &Manifest, old: &Manifest) -> Order {
+fn keeping(tag: &str, new: &Manifest, old: &Manifest) -> CopyJob {
     let previous = Previous { digest: old.digest(), under: Some("v1-before".parse().unwrap()) };
-    Order { targets: vec![(0, Some(previous))], ..order(tag, new, 1) }
+    CopyJob { targets: vec![(0, Some(previous))], ..job(tag, new, 1) }
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,8 +94,8 @@ impl Scene {
         self.source.always_at(Op::Blob, self.layer.digest, Fault::Slow(Duration::from_secs(1)));
         let suspension = Suspension::default();
         let batch = self.batch(1, &suspension, Contents::Unknown);
-        let order = order("v1", &self.image, 1);
-        let copying = tokio::spawn(async move { batch.copy(order).await });
+        let job = job("v1", &self.image, 1);
+        let copying = tokio::spawn(async move { batch.copy(job).await });
         tokio::time::sleep(Duration::from_secs(30)).await;
         suspension.suspend().await;
         let (_, outcome) = within(copying).await.unwrap().remove(0);
@@ -119,7 +119,7 @@ async fn suspended_upload_ends_after_chunk_and_next_copy_resumes() {
         assert_eq!(scene.to[0].tag("v1"), None);
 
         let batch = scene.batch(1, &Suspension::default(), contents);
-        let arrival = arrivals(within(batch.copy(order("v1", &scene.image, 1))).await).remove(0);
+        let arrival = arrivals(within(batch.copy(job("v1", &scene.image, 1))).await).remove(0);
         assert_eq!(scene.layer_reads(), [0, stored[0]]);
         assert!(arrival.bytes >= SIZE, "the evidence counts all bytes: {arrival:?}");
         assert!(scene.to[0].holds_blob(&scene.layer));
@@ -133,7 +133,7 @@ async fn one_target_resumes_while_another_gets_whole_blob() {
     scene.suspend_upload().await;
     let stored = scene.upload_store.stored()[0];
     let batch = scene.batch(2, &Suspension::default(), Contents::Unknown);
-    arrivals(within(batch.copy(order("v1", &scene.image, 2))).await);
+    arrivals(within(batch.copy(job("v1", &scene.image, 2))).await);
     let mut reads = scene.layer_reads().split_off(1);
     reads.sort_unstable();
     assert_eq!(reads, [0, stored]);
@@ -148,7 +148,7 @@ async fn resumed_upload_with_wrong_digest_restarts() {
         session.confirmed.hashed = Digester::like(&scene.layer.digest);
     }
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
-    arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+    arrivals(within(batch.copy(job("v1", &scene.image, 1))).await);
     assert_eq!(scene.layer_reads().len(), 3);
     assert_eq!(scene.layer_reads()[2], 0);
     assert_eq!((scene.targets[0].count(Op::Resume), scene.to[0].holds_blob(&scene.layer)), (1, true));
@@ -158,7 +158,7 @@ async fn resumed_upload_with_wrong_digest_restarts() {
 async fn blob_within_one_chunk_is_never_resumed() {
     let scene = Scene::new(1);
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
-    arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+    arrivals(within(batch.copy(job("v1", &scene.image, 1))).await);
     assert_eq!(*scene.upload_store.recalled.lock().unwrap(), [scene.layer.digest]);
     assert_eq!(scene.targets[0].count(Op::Resume), 0);
 }
@@ -171,7 +171,7 @@ async fn refused_resume_restarts_in_same_run() {
         scene.suspend_upload().await;
         scene.targets[0].once_at(Op::Send, scene.layer.digest, Fault::Fail(kind));
         let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
-        arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+        arrivals(within(batch.copy(job("v1", &scene.image, 1))).await);
         assert_eq!(scene.layer_reads().last(), Some(&0), "{kind:?}");
         assert_eq!((scene.targets[0].count(Op::Resume), scene.to[0].holds_blob(&scene.layer)), (1, true));
     }
@@ -183,7 +183,7 @@ async fn refused_resume_is_forgotten_even_if_restart_fails() {
     scene.suspend_upload().await;
     scene.targets[0].always_at(Op::Send, scene.layer.digest, Fault::Fail(ErrorKind::Refused));
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
-    let (_, outcome) = within(batch.copy(order("v1", &scene.image, 1))).await.remove(0);
+    let (_, outcome) = within(batch.copy(job("v1", &scene.image, 1))).await.remove(0);
     assert!(outcome.unwrap_err().to_string().ends_with("made to fail"));
     assert_eq!(scene.upload_store.stored(), Vec::<u64>::new());
     let sends = scene.targets[0].count_at(Op::Send, scene.layer.digest);
@@ -197,7 +197,7 @@ async fn bytes_of_earlier_process_count_as_progress_not_as_sent() {
     let stored = scene.upload_store.stored()[0];
     let (events, mut received) = mpsc::channel(64);
     let batch = scene.batch_with_events(1, &Suspension::default(), Contents::Unknown, events);
-    arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+    arrivals(within(batch.copy(job("v1", &scene.image, 1))).await);
     drop(batch);
     let mut transfers: Vec<Arc<Transfer>> = Vec::new();
     while let Some(event) = received.recv().await {

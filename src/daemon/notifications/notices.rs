@@ -149,7 +149,7 @@ impl Notices {
             self.metrics.add_notifications(Delivery::GivenUp, dropped);
             tracing::error!(
                 dropped,
-                "too many notifications wait for a receiver: dropped the oldest notifications \
+                "too many notifications wait for a receiver: dropped the oldest notifications notifications \
                 notifications"
             );
         }

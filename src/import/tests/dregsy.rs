@@ -128,7 +128,8 @@ fn second_login_at_a_registry_becomes_credentials_of_its_entries() {
 
 #[test]
 fn dregsy_task_without_registry_is_refused_with_its_place() {
-    let refused = |text: &str| crate::import::import_text("f.yml", text, &super::order(None)).unwrap_err().to_string();
+    let refused =
+        |text: &str| crate::import::import_text("f.yml", text, &super::options(None)).unwrap_err().to_string();
     assert!(
         refused("tasks:\n- {name: a, source: {}, target: {registry: t.example}}\n").starts_with("f.yml:2:21: a task")
     );

@@ -1,6 +1,6 @@
 //! Tests of whole files of image-syncer.
 
-use super::{counts, imported, order};
+use super::{counts, imported, options};
 use crate::config::parse_foreign;
 use crate::import::{ImportError, Imported, Program, translate};
 
@@ -25,7 +25,7 @@ r.example: {username: "${USER_NAME}", password: $TOKEN}
 fn with_auth(images: &str, auth: &str) -> Result<Imported, ImportError> {
     let [images, auth] = [("images.yaml", images), ("auth.yaml", auth)]
         .map(|(name, text)| parse_foreign(name, text).unwrap_or_else(|problems| panic!("{problems}")));
-    translate(&images, Some(&auth), &order(None))
+    translate(&images, Some(&auth), &options(None))
 }
 
 #[test]
@@ -91,11 +91,11 @@ fn certificates_of_single_namespaces_skip_their_entries() {
 
 #[test]
 fn authentication_alone_is_refused_with_a_remedy() {
-    let refused = |text: &str| crate::import::import_text("f.json", text, &order(None)).unwrap_err().to_string();
+    let refused = |text: &str| crate::import::import_text("f.json", text, &options(None)).unwrap_err().to_string();
     assert!(
         refused("{\"q.io\": {\"username\": \"a\", \"password\": \"b\"}}").contains("name the file with the images")
     );
-    let target = crate::import::import_text("f.yml", "q.io/a: r.example/a\n", &order(Some("t.example"))).unwrap_err();
+    let target = crate::import::import_text("f.yml", "q.io/a: r.example/a\n", &options(Some("t.example"))).unwrap_err();
     assert!(target.to_string().contains("f.yml is a configuration of image-syncer"), "{target}");
     assert!(
         with_auth("sync: []\n", AUTH).unwrap_err().to_string().contains("--auth is for"),

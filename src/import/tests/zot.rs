@@ -1,6 +1,6 @@
 //! Tests of whole files of zot.
 
-use super::{imported, order};
+use super::{imported, options};
 use crate::config::parse_foreign;
 use crate::import::{Imported, Program, import_text, translate};
 
@@ -106,7 +106,7 @@ fn zot_credentials_come_from_their_file_or_helper() {
     let text = "registries: [{urls: [\"https://s.example\"], pollInterval: 6h, content: [{prefix: a}]}]";
     let [file, auth] = [text, "{\"s.example\": {\"username\": \"me\", \"password\": \"$hunter2\"}}"]
         .map(|text| parse_foreign("f.json", text).unwrap());
-    let found = translate(&file, Some(&auth), &order(Some("zot.example"))).unwrap().text;
+    let found = translate(&file, Some(&auth), &options(Some("zot.example"))).unwrap().text;
     assert!(found.contains("      username: me\n      password: {env: S_EXAMPLE_PASSWORD}\n"), "{found}");
     assert!(!found.contains("hunter2"), "{found}");
     let helper = registry_with("\"credentialHelper\": \"ecr\", \"content\": [{\"prefix\": \"a\"}]").text;
@@ -116,6 +116,6 @@ fn zot_credentials_come_from_their_file_or_helper() {
 
 #[test]
 fn zot_file_without_target_is_refused_with_a_remedy() {
-    let refused = import_text("f.json", ZOT, &order(None)).unwrap_err().to_string();
+    let refused = import_text("f.json", ZOT, &options(None)).unwrap_err().to_string();
     assert!(refused.contains("--target HOST[/PREFIX]") && refused.contains("the address of zot itself"), "{refused}");
 }

@@ -152,3 +152,31 @@ async fn pipe_or_folder_in_place_of_file_is_refused_at_once() {
         }
     }
 }
+
+#[tokio::test]
+async fn link_below_a_tree_of_layouts_leads_nowhere() {
+    let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = folder.path().join("tree");
+    fs::create_dir(&root).unwrap();
+    push_image(&Layout::open(&outside.path().join("app")), b"content", "v1").await;
+    symlink(outside.path(), root.join("team")).unwrap();
+    let before = files(outside.path());
+    let layout = Layout::open_in_tree(&root, &"team/app".parse().unwrap());
+    let refusals = [
+        layout.resolve(&tag("v1").into()).await.map(drop).unwrap_err(),
+        layout.begin_upload(&blob(b"new"), None).await.map(drop).unwrap_err(),
+        layout.push_manifest(&image(b"content", json!({})), Some(&tag("v2"))).await.map(drop).unwrap_err(),
+        layout.blob(&blob(b"content"), 0).await.map(drop).unwrap_err(),
+    ];
+    for error in refusals {
+        assert!(error.detail.contains(LINK) && error.detail.contains("tree/team "), "{error}");
+    }
+    let new = Layout::open_in_tree(&root, &"team/new".parse().unwrap());
+    assert!(new.begin_upload(&blob(b"new"), None).await.is_err());
+    assert_eq!(files(outside.path()), before);
+    // The operator chose the path of the tree, so the tree itself may be a link.
+    symlink(&root, folder.path().join("link")).unwrap();
+    let linked = Layout::open_in_tree(&folder.path().join("link"), &"other/app".parse().unwrap());
+    push_image(&linked, b"content", "v1").await;
+    assert!(root.join("other/app/index.json").is_file());
+}

@@ -52,9 +52,12 @@ fn describe_right(step: Step) -> &'static str {
         Step::ListTags | Step::Resolve | Step::ReadManifest | Step::ReadBlob | Step::ListReferrers | Step::FindBlob => {
             "pull from this repository"
         }
-        Step::BeginUpload | Step::SendBlob | Step::CommitBlob | Step::WriteManifest | Step::LinkReferrers => {
-            "push to this repository"
-        }
+        Step::BeginUpload
+        | Step::SendBlob
+        | Step::CommitBlob
+        | Step::WriteManifest
+        | Step::LinkReferrers
+        | Step::PublishArchive => "push to this repository",
         Step::Delete => "delete from this repository",
     }
 }

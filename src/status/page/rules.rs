@@ -83,7 +83,7 @@ fn describe_platforms(entry: &Entry) -> String {
 fn describe_overwrite(rule: Overwrite) -> &'static str {
     match rule {
         Overwrite::Always => "tags are overwritten",
-        Overwrite::Never => "tags are not overwritten, and count as blocked",
+        Overwrite::Never | Overwrite::Unforced => "tags are not overwritten, and count as blocked",
         Overwrite::KeepPrevious => "tags are overwritten, and the old content gets another tag",
     }
 }

@@ -39,9 +39,9 @@ pub(crate) async fn query_source_digest(
     }
 }
 
-/// Returns the overwrite rule of a tag or digest: the rule of the entry, or `always` for a cosign signature of an entry
-/// that copies referrers. Each further signature of an image overwrites the same tag, so a stricter rule would
-/// block the further signatures.
+/// Returns the overwrite rule of a tag at the target, or of a digest: the rule of the entry, or `always` for a cosign
+/// signature of an entry that copies referrers. Each further signature of an image overwrites the same tag, so a
+/// stricter rule would block the further signatures.
 pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
         ManifestRef::Tag(tag)
@@ -59,6 +59,7 @@ pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrit
 /// If the target denies the read and the overwrite rule is `always`, the function returns `None`, so that the run tries
 /// to push. Some registries deny reads of a repository that the first push would create: the response to the push then
 /// decides. With any other overwrite rule the denial is an error, because the rule depends on the present digest.
+/// [`target_failure`] names the remedy.
 pub(crate) async fn query_target_digest(
     target: &dyn Target,
     known: TagState,
@@ -80,9 +81,24 @@ pub(crate) async fn query_target_digest(
                 tracing::debug!(%error, "the target denies reads: the push is tried");
                 Ok(None)
             }
-            Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
+            Err(error) => Err(target_failure(error, overwrite)),
         },
     }
+}
+
+/// Returns the outcome of a tag whose digest at the target cannot be read. If the target denies the read, the overwrite
+/// rule cannot be applied, and the message names the way to write the tag nevertheless.
+pub(crate) fn target_failure(mut error: StoreError, overwrite: Overwrite) -> TagOutcome {
+    let remedy = match overwrite {
+        Overwrite::Always => None,
+        Overwrite::Unforced => Some("--force writes without reading the present tag".to_owned()),
+        rule => Some(format!("`overwrite: always` does not need to read the present tag, unlike `{rule}`")),
+    };
+    if let (ErrorKind::Denied, Some(remedy)) = (error.kind, remedy) {
+        error.detail.push_str("; if only reads are denied, ");
+        error.detail.push_str(&remedy);
+    }
+    TagOutcome::failed_at(Side::Target, &error)
 }
 
 /// Returns the digest of a reference at a target, confirmed by a request if the overwrite rule depends on the digest.
@@ -103,7 +119,7 @@ pub(crate) async fn confirm_target_digest(
     }
     match target.resolve(reference).await {
         Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
-        Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
+        Err(error) => Err(target_failure(error, overwrite)),
     }
 }
 
@@ -119,5 +135,29 @@ pub(crate) fn decide_action(
         ManifestRef::Tag(tag) => decide(tag, wanted, present, overwrite),
         ManifestRef::Digest(_) if present == Some(wanted) => Action::Unchanged,
         ManifestRef::Digest(_) => Action::Copy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denied_read_names_the_way_to_write_nevertheless() {
+        let message = |kind, overwrite| {
+            let error = StoreError::new("h.example/app", Step::Resolve, "v1", kind, "403 Forbidden");
+            let TagOutcome::Failed { message, .. } = target_failure(error, overwrite) else { panic!() };
+            message.split_once("403 Forbidden").unwrap().1.to_owned()
+        };
+        assert_eq!(
+            message(ErrorKind::Denied, Overwrite::Unforced),
+            "; if only reads are denied, --force writes without reading the present tag"
+        );
+        assert_eq!(
+            message(ErrorKind::Denied, Overwrite::Never),
+            "; if only reads are denied, `overwrite: always` does not need to read the present tag, unlike `never`"
+        );
+        assert_eq!(message(ErrorKind::Denied, Overwrite::Always), "");
+        assert_eq!(message(ErrorKind::Unavailable, Overwrite::Unforced), "");
     }
 }

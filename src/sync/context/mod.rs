@@ -2,3 +2,4 @@
 
 pub(super) mod engine;
 pub(super) mod run;
+pub(super) mod staged_records;

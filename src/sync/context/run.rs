@@ -10,9 +10,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, RunRequest};
+use super::staged_records::StagedRecords;
 use crate::config::{Endpoint, Warning};
 use crate::copy::Suspension;
-use crate::copy::event::{Arrival, PlannedBytes};
+use crate::copy::event::{Arrival, LeftBehind, PlannedBytes};
 use crate::journal::RunId;
 use crate::oci::{Digest, RegistryHost};
 use crate::plan::Selected;
@@ -40,6 +41,8 @@ pub(crate) struct Run<'a> {
     /// Signal that suspends the uploads in progress.
     pub(crate) suspension: Suspension,
     pub(crate) progress: RunProgress,
+    /// Records about archives that are not published yet.
+    pub(crate) staged: StagedRecords,
 }
 
 /// Results of a run so far, and the permits of its repositories.
@@ -172,13 +175,23 @@ impl Run<'_> {
     /// Records the referrers and signatures of a copied digest that were not copied. Several tags of one digest have
     /// the same missing items; each missing item is recorded once.
     pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
+        arrival.left_behind.iter().for_each(|item| self.add_left_behind(&arrival.source, &arrival.target, item));
+    }
+
+    /// Records a part of the entry's source that cannot be read, and that the run leaves behind at each target.
+    pub(crate) fn record_unread_part(&self, item: &LeftBehind) {
+        self.mark_coverage_partial();
+        let entry = &self.request.entry;
+        let source = entry.source.to_string();
+        entry.targets.iter().for_each(|target| self.add_left_behind(&source, &target.to_string(), item));
+    }
+
+    fn add_left_behind(&self, source: &str, target: &str, item: &LeftBehind) {
         let mut log = self.progress.log.lock();
-        for item in &arrival.left_behind {
-            let report = LeftBehindReport { target: arrival.target.clone(), left: item.clone() };
-            let count = log.left_behind.len();
-            if log.left_behind.insert(report) && count < LINES_PER_CLASS {
-                log_left_behind(arrival, item);
-            }
+        let report = LeftBehindReport { target: target.to_owned(), left: item.clone() };
+        let count = log.left_behind.len();
+        if log.left_behind.insert(report) && count < LINES_PER_CLASS {
+            log_left_behind(source, target, item);
         }
     }
 

@@ -10,14 +10,15 @@ use parking_lot::Mutex;
 
 use super::pull_quotas::PullQuotas;
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
+use crate::copy::event::LeftBehind;
 use crate::json_form;
-use crate::layout::Layout;
-use crate::oci::{RegistryHost, Repository, RepositoryName};
+use crate::layout::{Layout, TreeError};
+use crate::oci::{NameError, RegistryHost, Repository, RepositoryName};
 use crate::registry::{
     Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, QuotaState, Registry, RegistryError, Tenant,
     Throttle,
 };
-use crate::store::{Source, StoreError, Target};
+use crate::store::{Side, Source, StoreError, Target};
 
 /// All registries and layouts that one configuration has opened.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ pub struct Endpoints {
     /// Bandwidth limit of all registries together.
     bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Clients>>,
-    layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    layouts: Mutex<HashMap<(PathBuf, LayoutKind), Arc<Layout>>>,
     /// Health of mirrors. A new configuration starts without this knowledge, so that after a reload each mirror is
     /// tried again: the operator may have repaired a mirror.
     mirrors: Arc<MirrorHealth>,
@@ -62,19 +63,58 @@ pub struct AccessContext<'a> {
     tenant: Tenant,
     /// The credentials, if they replace those of the registry's options.
     credentials: Option<&'a Credentials>,
+    /// The endpoints of the entry at this side, which may be trees.
+    places: &'a [Endpoint],
+}
+
+/// Kind of a layout on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum LayoutKind {
+    /// A folder.
+    Folder,
+    /// The folder of a repository in a tree of layouts.
+    InTree {
+        /// Folder of the tree.
+        root: PathBuf,
+        /// Repository.
+        name: RepositoryName,
+    },
+    /// A tar file that runs write. Content that is not published yet can be read.
+    Archive,
+    /// A tar file that is read, without the content that is not published yet.
+    PublishedArchive,
 }
 
 impl<'a> AccessContext<'a> {
     /// Creates the context of an entry at its source.
     #[must_use]
     pub fn at_source(entry: &'a Entry) -> Self {
-        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+        Self {
+            tenant: Tenant::from_name(entry.name.as_str()),
+            credentials: entry.credentials.source.as_ref(),
+            places: std::slice::from_ref(&entry.source),
+        }
     }
 
     /// Creates the context of an entry at its targets.
     #[must_use]
     pub fn at_target(entry: &'a Entry) -> Self {
-        Self { tenant: Tenant::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+        Self {
+            tenant: Tenant::from_name(entry.name.as_str()),
+            credentials: entry.credentials.target.as_ref(),
+            places: &entry.targets,
+        }
+    }
+
+    /// Returns the kind of a layout in a folder: in a tree, if an endpoint of the entry is a tree that contains the
+    /// path.
+    fn layout_kind(&self, path: &Path) -> LayoutKind {
+        let in_tree = |place: &Endpoint| {
+            let Endpoint::LayoutTree(root) = place else { return None };
+            let name = path.strip_prefix(root).ok()?.to_str()?.parse().ok()?;
+            Some(LayoutKind::InTree { root: root.clone(), name })
+        };
+        self.places.iter().find_map(in_tree).unwrap_or(LayoutKind::Folder)
     }
 }
 
@@ -126,9 +166,48 @@ pub enum OpenError {
     /// The endpoint is a tree of repositories, but one repository is needed.
     #[error("{0} is a tree of repositories, but one repository is needed")]
     Tree(String),
+    /// The endpoint is one repository, but a tree of repositories is needed.
+    #[error("{0} is one repository, but a tree of repositories is needed")]
+    Single(String),
+    /// A tree of layouts does not have the layout of a repository, or cannot be listed.
+    #[error("{place}: {error}")]
+    Layouts {
+        /// The side of the tree.
+        side: Side,
+        /// The tree.
+        place: String,
+        /// The cause.
+        error: TreeError,
+    },
+    /// The name of a repository below a target's prefix is not valid, for example too long.
+    #[error("{place}: {error}")]
+    Name {
+        /// The tree.
+        place: String,
+        /// The cause.
+        error: NameError,
+    },
     /// A request to a registry failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Returns the item that a run leaves behind because of this error; `None` if the error is a failure of the run.
+    pub(crate) fn left_behind(&self) -> Option<LeftBehind> {
+        let Self::Layouts { error: TreeError::FolderUnreadable { path, reason }, .. } = self else { return None };
+        let reason = format!("{reason}: allow transship to read the folder, or remove it from the tree");
+        Some(LeftBehind { what: format!("layouts below {}", path.display()), reason })
+    }
+
+    /// Returns the message with the side, for an error of listing the pairs of an entry.
+    pub(crate) fn with_side(&self) -> String {
+        match self {
+            Self::Layouts { side, .. } => format!("{side} {self}"),
+            Self::Name { .. } => format!("target {self}"),
+            Self::Client { .. } | Self::Tree(_) | Self::Single(_) | Self::Store(_) => format!("source {self}"),
+        }
+    }
 }
 
 fn warn_of_tls((host, options): (&RegistryHost, &Options)) {
@@ -239,8 +318,9 @@ impl Endpoints {
     pub fn source(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => self.open_readable(repository, access),
-            Endpoint::Layout(path) => Ok(self.layout(path)),
-            Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
+            Endpoint::Layout(path) => Ok(self.layout(path, access.layout_kind(path))),
+            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::PublishedArchive)),
+            Endpoint::Tree { .. } | Endpoint::LayoutTree(_) => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
@@ -277,8 +357,9 @@ impl Endpoints {
     pub fn target(&self, endpoint: &Endpoint, access: AccessContext<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
             Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, access)?.for_writing())),
-            Endpoint::Layout(path) => Ok(self.layout(path)),
-            Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
+            Endpoint::Layout(path) => Ok(self.layout(path, access.layout_kind(path))),
+            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::Archive)),
+            Endpoint::Tree { .. } | Endpoint::LayoutTree(_) => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
@@ -321,9 +402,38 @@ impl Endpoints {
         }
     }
 
-    fn layout(&self, path: &Path) -> Arc<Layout> {
-        let mut layouts = self.layouts.lock();
-        layouts.entry(path.to_owned()).or_insert_with(|| Layout::open(path)).clone()
+    /// Opens a target to check the content that earlier runs wrote. Unlike [`Self::target`], an archive is read without
+    /// the content that is not published yet.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the endpoint cannot be opened.
+    pub(crate) fn published_target(
+        &self,
+        endpoint: &Endpoint,
+        access: AccessContext<'_>,
+    ) -> Result<Arc<dyn Target>, OpenError> {
+        match endpoint {
+            Endpoint::Archive(path) => Ok(self.layout(path, LayoutKind::PublishedArchive)),
+            _ => self.target(endpoint, access),
+        }
+    }
+
+    /// Returns the archives among these targets of a run.
+    pub(crate) fn archives(&self, targets: &[Endpoint]) -> Vec<Arc<Layout>> {
+        let archive = |target: &Endpoint| match target {
+            Endpoint::Archive(path) => Some(self.layout(path, LayoutKind::Archive)),
+            _ => None,
+        };
+        targets.iter().filter_map(archive).collect()
+    }
+
+    fn layout(&self, path: &Path, kind: LayoutKind) -> Arc<Layout> {
+        let open = |(path, kind): &(PathBuf, LayoutKind)| match kind {
+            LayoutKind::Folder => Layout::open(path),
+            LayoutKind::InTree { root, name } => Layout::open_in_tree(root, name),
+            LayoutKind::Archive | LayoutKind::PublishedArchive => Layout::open_archive(path),
+        };
+        self.layouts.lock().entry((path.to_owned(), kind)).or_insert_with_key(open).clone()
     }
 }
 
@@ -383,5 +493,40 @@ mod tests {
         let after = config("me", "plain_http: true");
         let other = endpoints.reconfigured(&after, &["a.example".parse().unwrap()]);
         assert!(!Arc::ptr_eq(&me, &entry_client(&other, &after)));
+    }
+
+    #[tokio::test]
+    async fn sources_and_checks_see_only_published_archives() {
+        use crate::oci::{Manifest, ManifestRef, MediaType};
+        let folder = tempfile::tempdir().unwrap();
+        let archive: Endpoint = format!("oci-archive:{}/x.tar", folder.path().display()).parse().unwrap();
+        let endpoints = Endpoints::default();
+        let access = AccessContext::default();
+        let target = endpoints.target(&archive, access).unwrap();
+        let body = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, MediaType::OCI_INDEX);
+        let manifest = Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.into());
+        let reference: ManifestRef = "v1".parse::<crate::oci::Tag>().unwrap().into();
+        target.push_manifest(&manifest, Some(&"v1".parse().unwrap())).await.unwrap();
+        let readers = [
+            endpoints.source(&archive, access).unwrap().resolve(&reference).await.unwrap(),
+            endpoints.published_target(&archive, access).unwrap().resolve(&reference).await.unwrap(),
+        ];
+        assert_eq!(readers, [None, None]);
+        assert!(target.resolve(&reference).await.unwrap().is_some());
+        endpoints.archives(std::slice::from_ref(&archive))[0].publish().await.unwrap();
+        assert!(endpoints.source(&archive, access).unwrap().resolve(&reference).await.unwrap().is_some());
+    }
+
+    #[test]
+    fn layout_in_a_tree_of_either_side_is_opened_below_the_tree() {
+        let text = "{version: 1, daemon: {journal: /tmp/x}, sync: [\
+             {name: x, source: \"oci-layout:/in/**\", target: \"oci-layout:/out/**\"}]}";
+        let config = crate::config::parse("sync.yaml", text, &|_| None).unwrap();
+        let entry = &config.entries[0];
+        let in_tree = |root: &str| LayoutKind::InTree { root: root.into(), name: "team/app".parse().unwrap() };
+        let (source, target) = (AccessContext::at_source(entry), AccessContext::at_target(entry));
+        assert_eq!(source.layout_kind(Path::new("/in/team/app")), in_tree("/in"));
+        assert_eq!(target.layout_kind(Path::new("/out/team/app")), in_tree("/out"));
+        assert_eq!(target.layout_kind(Path::new("/in/team/app")), LayoutKind::Folder);
     }
 }

@@ -46,7 +46,7 @@ impl DerivedDigests {
 
     /// Records that the list of referrers at `target` has the digest `written` after the copy of the source's list
     /// `listed`.
-    pub(crate) async fn record_referrers(&self, target: &str, listed: Digest, written: Digest) {
+    pub(super) async fn record_referrers(&self, target: &str, listed: Digest, written: Digest) {
         self.record(listed, &format!("referrers at {target}"), written).await;
     }
 

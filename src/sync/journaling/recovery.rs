@@ -136,12 +136,16 @@ async fn recover_targets(engine: &Engine, journal: &Journal, targets: Vec<OpenTa
 
 async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_>) {
     let OpenTarget { name, endpoint, intents, writer } = open;
-    let target = match engine.endpoints.target(endpoint, AccessContext::at_target(writer)) {
+    if engine.endpoints.archives(std::slice::from_ref(endpoint)).iter().any(|archive| archive.is_staging()) {
+        // Another run may publish content of the interrupted run.
+        return log_unrecovered(name, intents.len(), "another run is writing the archive");
+    }
+    let target = match engine.endpoints.published_target(endpoint, AccessContext::at_target(writer)) {
         Ok(target) => target,
         Err(error) => return log_unrecovered(name, intents.len(), &OpenError::to_string(&error)),
     };
     for (index, intent) in intents.iter().enumerate() {
-        match recover_intent(journal, target.as_ref(), intent).await {
+        match recover_intent(journal, (endpoint, target.as_ref()), intent).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot complete evidence: the intent stays open until the next run")
@@ -160,7 +164,7 @@ fn log_unrecovered(target: &str, open: usize, problem: &str) {
 /// the finding.
 async fn recover_intent(
     journal: &Journal,
-    target: &dyn Target,
+    (endpoint, target): (&Endpoint, &dyn Target),
     intent: &Intent,
 ) -> Result<Result<(), JournalError>, String> {
     let arrival = &intent.arrival;
@@ -176,7 +180,9 @@ async fn recover_intent(
     // A later run may have overwritten the tag without a check of the intent. Before its write, the later run recorded
     // the digest that the tag had at that time. If this digest is the intended digest, the interrupted run had written
     // the tag.
-    let was_found_later = finding != Finding::Written && journal.was_found_later(intent.id).await.unwrap_or_default();
+    // In an archive, the later run may have found content that was never published.
+    let is_ambiguous = finding != Finding::Written && !matches!(endpoint, Endpoint::Archive(_));
+    let was_found_later = is_ambiguous && journal.was_found_later(intent.id).await.unwrap_or_default();
     let finding = if was_found_later { Finding::Written } else { finding };
     let closed = match (finding, present.filter(|_| !was_found_later)) {
         (Finding::Written, found) => {
@@ -244,5 +250,64 @@ mod tests {
         assert_eq!(judge_digest(new, None, None), Finding::NotWritten);
         assert_eq!(judge_digest(new, Some(old), None), Finding::NotWritten);
         assert_eq!(judge_digest(new, None, Some(other)), Finding::Unknown);
+    }
+
+    /// Returns the arrival of the tag `v1` with this digest at a target.
+    fn arrival(target: &str, digest: Digest) -> crate::copy::event::Arrival {
+        crate::copy::event::Arrival {
+            kind: ArrivalKind::Tag,
+            listed: Vec::new(),
+            source: "s.example/app".into(),
+            source_reference: digest.into(),
+            source_digest: digest,
+            target: target.to_owned(),
+            tag: Some("v1".parse().unwrap()),
+            digest,
+            previous: None,
+            media_type: crate::oci::MediaType::new(crate::oci::MediaType::OCI_INDEX),
+            manifests: 1,
+            blobs: crate::copy::event::BlobCounts::default(),
+            bytes: 1,
+            source_identity: "anonymous".into(),
+            target_identity: "file".into(),
+            left_behind: Vec::new(),
+            started: Utc::now(),
+            ended: Utc::now(),
+        }
+    }
+
+    #[tokio::test]
+    async fn unpublished_tag_of_an_archive_becomes_no_evidence() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = format!("oci-archive:{}/x.tar", folder.path().display());
+        let text = format!("version: 1\nsync: [{{name: app, source: s.example/app, target: \"{place}\"}}]\n");
+        let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();
+        let entries: Arc<Vec<Arc<Entry>>> = Arc::new(config.entries.into_iter().map(Arc::new).collect());
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let engine = Engine {
+            copier: crate::copy::Copier::new(1 << 20),
+            endpoints: Arc::default(),
+            journal: Some(journal.clone()),
+        };
+        // An interrupted run has written the tag and has not published the archive.
+        let target = engine.endpoints.target(&place.parse().unwrap(), AccessContext::default()).unwrap();
+        let media_type = crate::oci::MediaType::new(crate::oci::MediaType::OCI_INDEX);
+        let body = format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[]}}"#);
+        let manifest = crate::oci::Manifest::new(media_type, body.into());
+        let started = journal.begin_run("app", crate::journal::Trigger::Manual, Utc::now()).await.unwrap();
+        let crate::journal::RunStart::Started(run) = started else { panic!("{started:?}") };
+        journal.record_intent(run, "app", &arrival(&place, manifest.digest())).await.unwrap();
+        target.push_manifest(&manifest, Some(&"v1".parse().unwrap())).await.unwrap();
+        let report = crate::sync::RunReport::new("app", Utc::now(), Utc::now(), crate::sync::RunOutcome::Interrupted);
+        journal.end_run(run, report.to_journal(), Utc::now()).await.unwrap();
+        let archive = engine.endpoints.archives(&[place.parse().unwrap()]).remove(0);
+        archive.enter();
+
+        recover_at_start(engine.clone(), entries.clone()).await;
+        assert_eq!(journal.open_intents().await.unwrap().len(), 1, "another run may publish the tag");
+        archive.leave().await;
+        recover_at_start(engine, entries).await;
+        assert_eq!(journal.open_intents().await.unwrap(), []);
+        assert_eq!(journal.evidence(&crate::journal::EvidenceFilter::default()).await.unwrap(), []);
     }
 }

@@ -175,7 +175,7 @@ async fn expand_entries<'a>(
 
 /// Records the access that an entry needs at its registries.
 fn record_access<'a>(wanted: &mut [RequiredRegistry<'a>], config: &Config, entry: &'a Entry, found: ExpandedEntry) {
-    if let Endpoint::Tree { .. } = entry.source {
+    if entry.source.is_tree() {
         record_tree_answer(wanted, entry, &found);
     }
     let (source_as, target_as) = (entry.credentials.source.as_ref(), entry.credentials.target.as_ref());

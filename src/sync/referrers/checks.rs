@@ -17,6 +17,8 @@ use crate::journal::{Journal, ReferrerCheck};
 use crate::oci::{Digest, ManifestRef, SignatureTag};
 use crate::store::Referrers;
 use crate::sync::context::run::Run;
+use crate::sync::context::staged_records::{StagedRecord, StagedRecords};
+use crate::sync::journaling::evidence::record_check;
 
 /// Maximum time for which a check at the source is valid. The start times of daily runs differ a little. So the maximum
 /// is less than a day, and every daily run checks the source.
@@ -34,6 +36,8 @@ const DOUBT: &[u8] = b"in doubt";
 /// check all digests.
 pub(crate) struct ReferrerChecks {
     journal: Option<Journal>,
+    /// Checks of referrers in archives that are not published yet.
+    staged: StagedRecords,
     source: String,
     /// Checks of each digest, the latest check first.
     known: HashMap<Digest, Vec<ReferrerCheck>>,
@@ -56,6 +60,7 @@ impl ReferrerChecks {
     pub(crate) async fn load(run: &Run<'_>, source: &str) -> Self {
         let mut checks = Self {
             journal: run.engine.journal.clone().filter(|_| run.request.entry.referrers),
+            staged: run.staged.clone(),
             source: source.to_owned(),
             known: HashMap::new(),
             now: run.started,
@@ -176,8 +181,9 @@ impl ReferrerChecks {
     async fn write(&self, check: ReferrerCheck) {
         let Some(journal) = &self.journal else { return };
         self.has_records.store(true, Ordering::Relaxed);
-        if let Err(error) = journal.record_referrer_check(&self.source, check).await {
-            tracing::warn!(%error, "cannot record the check of referrers: the next run checks again");
+        let record = StagedRecord::ReferrerCheck { source: self.source.clone(), check: Box::new(check) };
+        if let Some(StagedRecord::ReferrerCheck { source, check }) = self.staged.stage(record) {
+            record_check(journal, &source, *check).await;
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::run_report::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message, format_instant};
 use crate::config::Warning;
-use crate::copy::event::{Arrival, LeftBehind};
+use crate::copy::event::LeftBehind;
 use crate::journal::TagCounts;
 
 /// Logs one line for a run. The line has the counts of deferred, conflicting and failed tags only if the run did not
@@ -67,9 +67,9 @@ pub(crate) fn log_warning(warning: &Warning) {
 }
 
 /// Logs a referrer or signature that was not copied with its image.
-pub(crate) fn log_left_behind(arrival: &Arrival, item: &LeftBehind) {
+pub(crate) fn log_left_behind(source: &str, target: &str, item: &LeftBehind) {
     let LeftBehind { what, reason } = item;
-    tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");
+    tracing::warn!(source, target, what, reason, "left behind");
 }
 
 /// Logs a run that did not start.

@@ -5,9 +5,10 @@ use futures_util::future::{join_all, try_join};
 
 use super::repository_sync::RepositorySync;
 use super::tag_slots::TagSlot;
-use crate::copy::Order;
+use crate::copy::CopyJob;
 use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, StoreError};
+use crate::sync::journaling::evidence::record_referrers_list;
 use crate::sync::referrers::checks::{SourceReferrers, is_signature};
 use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_list};
 use crate::sync::report::run_report::TagOutcome;
@@ -135,8 +136,8 @@ impl RepositorySync<'_> {
         referrers: SourceReferrers,
     ) {
         let targets = targets.iter().map(|target_index| (*target_index, None)).collect();
-        let order = Order { reference: reference.clone(), digest: subject, tag: None, targets };
-        let mut copies = self.refreshes(order).await;
+        let job = CopyJob { reference: reference.clone(), digest: subject, tag: None, targets };
+        let mut copies = self.refreshes(job).await;
         while let Some((target_index, result)) = copies.next().await {
             match result {
                 // The next run queries the source again.
@@ -216,8 +217,8 @@ impl RepositorySync<'_> {
         if is_done {
             return Ok(());
         }
-        let order = Order { reference, digest: subject, tag: None, targets: vec![(target_index, None)] };
-        let mut copies = self.refreshes(order).await;
+        let job = CopyJob { reference, digest: subject, tag: None, targets: vec![(target_index, None)] };
+        let mut copies = self.refreshes(job).await;
         let mut is_complete = true;
         while let Some((_, result)) = copies.next().await {
             let arrival = result.map_err(|error| TagOutcome::failed(&error))?;
@@ -236,7 +237,8 @@ impl RepositorySync<'_> {
         }
         match query_referrers_list(target.as_ref(), &ManifestRef::Tag(list.clone())).await {
             Ok(TargetReferrersList::Has(now)) => {
-                self.derived.record_referrers(target.place(), listed, now.unwrap_or(listed)).await;
+                let (target, written) = (target.place().to_owned(), now.unwrap_or(listed));
+                record_referrers_list(self.run, target, listed, written).await;
             }
             // The list at the target is unknown, so the next run copies the referrers again.
             Ok(TargetReferrersList::Denied) => {}

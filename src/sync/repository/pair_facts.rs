@@ -7,7 +7,6 @@ use futures_util::future::{join_all, try_join4};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::config::Endpoint;
 use crate::oci::Tag;
 use crate::plan::Selected;
 use crate::store::Source;
@@ -78,7 +77,7 @@ async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<
     }
     run.add_coverage(&listing, &selected);
     // For a tree, `at_least` applies to all repositories together, once they have been listed.
-    let is_tree = matches!(run.request.entry.source, Endpoint::Tree { .. });
+    let is_tree = run.request.entry.source.is_tree();
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(mut selected) => {
             // A run does not report the verdicts, and a list may have a million tags.

@@ -4,12 +4,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::repository_sync::RepositorySync;
-use crate::copy::Order;
+use crate::copy::CopyJob;
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::ReservedForm;
 use crate::store::Side;
 use crate::sync::comparison::tag_comparison::query_source_digest;
-use crate::sync::journaling::evidence::record_evidence_and_outcome;
+use crate::sync::journaling::evidence::{record_evidence_and_outcome, record_referrers_list};
 use crate::sync::referrers::reserved_tags::{ReservedContent, identify_content};
 use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_list};
 use crate::sync::report::run_report::TagOutcome;
@@ -138,8 +138,8 @@ impl RepositorySync<'_> {
         }
         let targets = vec![(target_index, None)];
         if matches!(present, TargetReferrersList::Has(None)) {
-            let order = Order { reference: reference.clone(), digest: list.list, tag: Some(list.tag.clone()), targets };
-            self.copy_order(target_index, &reference, list.list, order).await;
+            let job = CopyJob { reference: reference.clone(), digest: list.list, tag: Some(list.tag.clone()), targets };
+            self.copy_order(target_index, &reference, list.list, job).await;
             return;
         }
         let listed = match self.batch.list_children(list.list).await {
@@ -152,18 +152,18 @@ impl RepositorySync<'_> {
         };
         let mut is_complete = true;
         for digest in listed {
-            let order = Order { reference: digest.into(), digest, tag: None, targets: targets.clone() };
-            is_complete &= self.copy_order(target_index, &digest.into(), digest, order).await;
+            let job = CopyJob { reference: digest.into(), digest, tag: None, targets: targets.clone() };
+            is_complete &= self.copy_order(target_index, &digest.into(), digest, job).await;
         }
         // If a referrer was not copied, the next run tries again.
         if is_complete && let Ok(Some(now)) = target.resolve(&reference).await {
-            self.derived.record_referrers(target.place(), list.list, now.digest).await;
+            record_referrers_list(self.run, target.place().to_owned(), list.list, now.digest).await;
         }
     }
 
     /// Runs one copy job and records the outcome. Returns true if the manifest and all its referrers were copied.
-    async fn copy_order(&self, target_index: usize, reference: &ManifestRef, digest: Digest, order: Order) -> bool {
-        let mut copies = self.copies(order).await;
+    async fn copy_order(&self, target_index: usize, reference: &ManifestRef, digest: Digest, job: CopyJob) -> bool {
+        let mut copies = self.copies(job).await;
         let mut is_complete = true;
         while let Some((_, result)) = copies.next().await {
             match result {

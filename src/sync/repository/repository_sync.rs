@@ -10,7 +10,7 @@ use tracing::Span;
 
 use super::tag_slots::TagSlot;
 use crate::copy::event::BlobCounts;
-use crate::copy::{Batch, Order, Outcome};
+use crate::copy::{Batch, CopyJob, Outcome};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::sync::comparison::conflicts::Conflicts;
@@ -85,16 +85,16 @@ impl RepositorySync<'_> {
     }
 
     /// Waits until this pair of repositories may copy. Then runs a copy job, and returns the outcome at each target.
-    pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
+    pub(super) async fn copies(&self, job: CopyJob) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
-        self.batch.copy_each(order)
+        self.batch.copy_each(job)
     }
 
     /// Waits until this pair of repositories may copy. Then copies only the referrers of the job's digest, and returns
     /// the outcome at each target. The targets already have the digest.
-    pub(super) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
+    pub(super) async fn refreshes(&self, job: CopyJob) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.acquire_copy_permit()).await;
-        self.batch.refresh_each(order)
+        self.batch.refresh_each(job)
     }
 
     /// Records the outcome of a tag at a target to which the run copied nothing.

@@ -8,7 +8,7 @@ use tracing::{Instrument as _, Span, field};
 
 use super::repository_sync::RepositorySync;
 use super::tag_slots::{TagSlot, TagSlots};
-use crate::copy::{CopyError, Order, Outcome, Previous};
+use crate::copy::{CopyError, CopyJob, Outcome, Previous};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::Action;
 use crate::store::{ErrorKind, Side, Step, StoreError, Target};
@@ -101,7 +101,7 @@ impl RepositorySync<'_> {
         };
         Span::current().record("digest", field::display(wanted));
         self.progress.compared.lock().insert(source_digest);
-        let (mut orders, mut unchanged) = (Vec::new(), Vec::new());
+        let (mut jobs, mut unchanged) = (Vec::new(), Vec::new());
         for (target_index, decision) in decided.into_iter().enumerate() {
             let outcome = match decision {
                 Ok((action, present)) => {
@@ -113,7 +113,7 @@ impl RepositorySync<'_> {
                         (Some(outcome), _) => outcome,
                         (None, Err(Unconfirmed::Differs(outcome) | Unconfirmed::Unread(outcome))) => outcome.clone(),
                         (None, Ok(())) => {
-                            orders.push((target_index, action));
+                            jobs.push((target_index, action));
                             continue;
                         }
                     }
@@ -123,7 +123,7 @@ impl RepositorySync<'_> {
             self.record_outcome(target_index, reference, Some(source_digest), Some(wanted), outcome).await;
             slot.release();
         }
-        self.copy_to_targets(reference, &at_target, source_digest, orders, slot).await;
+        self.copy_to_targets(reference, &at_target, source_digest, jobs, slot).await;
         self.sync_late_companions(reference, source_digest, wanted, &unchanged, slot).await;
     }
 
@@ -138,7 +138,7 @@ impl RepositorySync<'_> {
         slot: &TagSlot<'_>,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
         let known: Vec<TagState> = self.target_states.iter().map(|state| state.tag_state(at_target)).collect();
-        let overwrite = overwrite_rule(&self.run.request.entry, reference);
+        let overwrite = overwrite_rule(&self.run.request.entry, at_target);
         let answers = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
             query_target_digest(target.as_ref(), *known, at_target, &self.conflicts, overwrite).instrument(span)
@@ -290,24 +290,24 @@ impl RepositorySync<'_> {
         reference: &ManifestRef,
         at_target: &ManifestRef,
         digest: Digest,
-        orders: Vec<(usize, Action)>,
+        jobs: Vec<(usize, Action)>,
         slot: &TagSlot<'_>,
     ) {
-        if orders.is_empty() {
+        if jobs.is_empty() {
             return;
         }
         let tag = match at_target {
             ManifestRef::Tag(tag) => Some(tag.clone()),
             ManifestRef::Digest(_) => None,
         };
-        let targets = orders.iter().map(|(target_index, action)| (*target_index, previous_content(action))).collect();
+        let targets = jobs.iter().map(|(target_index, action)| (*target_index, previous_content(action))).collect();
         let at_source = self.pinned_digest(reference).map_or_else(|| reference.clone(), ManifestRef::Digest);
-        let order = Order { reference: at_source, digest, tag, targets };
+        let job = CopyJob { reference: at_source, digest, tag, targets };
         let record = async |(target_index, result): Outcome| {
             slot.release();
             match result {
                 Ok(arrival) => {
-                    let action = orders.iter().find(|(order, _)| *order == target_index).map(|(_, action)| action);
+                    let action = jobs.iter().find(|(job, _)| *job == target_index).map(|(_, action)| action);
                     let recorded = record_evidence_and_outcome(self.run, &arrival, copy_outcome(action));
                     join(recorded, self.checks.record_arrival(&self.batch, reference, &arrival)).await;
                 }
@@ -317,7 +317,7 @@ impl RepositorySync<'_> {
                 }
             }
         };
-        self.copies(order).await.for_each_concurrent(None, record).await;
+        self.copies(job).await.for_each_concurrent(None, record).await;
     }
 
     /// Blocks a tag if the source has other content under the tag, and the target has a list of referrers under it. The

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc;
@@ -15,7 +16,9 @@ use crate::copy::event::Event;
 use crate::journal::{RunId, RunStart};
 use crate::sync::context::engine::{Engine, RunRequest, Stop};
 use crate::sync::context::run::{Run, RunProgress};
+use crate::sync::context::staged_records::StagedRecords;
 use crate::sync::endpoints::clients::OpenError;
+use crate::sync::journaling::evidence::publish_archives;
 use crate::sync::journaling::recovery::recover_evidence;
 use crate::sync::journaling::transfers::journal_transfers;
 use crate::sync::report::log_lines::{log_not_started, log_run_end};
@@ -76,6 +79,7 @@ async fn begin_and_run(
         drain: &stop.drain,
         suspension: Suspension::default(),
         progress: RunProgress::default(),
+        staged: StagedRecords::new(&request.entry),
     };
     observer.notify(entry, RunEvent::Started(run.progress.planned.clone())).await;
     let report = run_to_end(run, single, stop).instrument(span).await;
@@ -88,6 +92,8 @@ async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> R
     let engine = run.engine;
     engine.load_quotas().await;
     let id = run.id;
+    let archives = engine.endpoints.archives(&run.request.entry.targets);
+    archives.iter().for_each(|archive| archive.enter());
     let cut_short = match catch_panic(run_until_stopped(&run, single, stop)).await {
         Ok(cut_short) => cut_short,
         Err(problem) => {
@@ -95,6 +101,8 @@ async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> R
             None
         }
     };
+    // An archive that was not published stays as it was. The next run starts from it.
+    join_all(archives.iter().map(|archive| archive.leave())).await;
     let report = run.into_report(cut_short);
     end(engine, id, report).await
 }
@@ -169,6 +177,7 @@ async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
         }
     };
     futures_util::join!(copies, journal_transfers(run, listener));
+    publish_archives(run).await;
     if single.is_none() && run.request.only.is_none() {
         run.judge_coverage();
     }
@@ -179,7 +188,7 @@ async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
 fn list_run_pairs<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
     let entry = &run.request.entry;
     match &run.request.only {
-        Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
+        Some(only) => stream::iter(only.pairs(entry)).boxed(),
         None => list_pairs(entry, &run.engine.endpoints, Box::new(|name| run.add_repository(name))),
     }
 }
@@ -190,7 +199,10 @@ async fn sync_listed_pair(run: &Run<'_>, pair: Result<Pair, OpenError>, events: 
             let span = tracing::info_span!("repository", source = %pair.source);
             sync_pair(run, &pair, events.clone()).instrument(span).await;
         }
-        Err(error) => run.report_problem(format!("source {error}")),
+        Err(error) => match error.left_behind() {
+            Some(item) => run.record_unread_part(&item),
+            None => run.report_problem(error.with_side()),
+        },
     }
 }
 

@@ -5,7 +5,8 @@ use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
-use crate::config::{Endpoint, Entry, Warning};
+use crate::config::{Entry, Warning};
+use crate::copy::event::LeftBehind;
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ReservedForm, Verdict};
@@ -20,7 +21,7 @@ use crate::sync::referrers::reserved_tags::{ReservedContent, SortedTags, identif
 use crate::sync::selection::coverage::Coverage;
 use crate::sync::selection::listing::{Listing, list_tags, tag_names};
 use crate::sync::selection::pairs::{OpenPair, Pair, list_pairs};
-use crate::sync::{Engine, RunRequest, TagOutcome};
+use crate::sync::{Engine, OpenError, RunRequest, TagOutcome};
 
 /// Maximum number of repositories that are previewed at once.
 const REPOSITORIES_AT_ONCE: usize = 8;
@@ -102,29 +103,50 @@ impl EntryPreview {
 pub async fn preview(engine: &Engine, request: &RunRequest) -> EntryPreview {
     let coverage = &Mutex::new(Coverage::default());
     let observe = Box::new(|name: &str| coverage.lock().add_repository(&request.entry, name));
-    let found: Vec<Result<PairPreview, String>> = list_pairs(&request.entry, &engine.endpoints, observe)
+    let found: Vec<Result<PairPreview, Unpreviewed>> = list_pairs(&request.entry, &engine.endpoints, observe)
         .map(|pair| async move {
-            let pair = pair.map_err(|error| format!("source {error}"))?;
-            preview_pair(engine, request, &pair, coverage).await
+            let pair = pair.map_err(|error| Unpreviewed::new(&error))?;
+            preview_pair(engine, request, &pair, coverage).await.map_err(Unpreviewed::Problem)
         })
         .buffer_unordered(REPOSITORIES_AT_ONCE)
         .collect()
         .await;
-    let (mut pairs, mut problems) = (Vec::new(), Vec::new());
+    let (mut pairs, mut problems, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for pair in found {
         match pair {
             Ok(pair) => pairs.push(pair),
-            Err(problem) => problems.push(problem),
+            Err(Unpreviewed::Problem(problem)) => problems.push(problem),
+            Err(Unpreviewed::LeftBehind(item)) => unread.push(item),
         }
     }
     pairs.sort_by(|a, b| a.source.cmp(&b.source));
     let entry = &request.entry;
     let mut coverage = coverage.lock();
-    if !problems.is_empty() {
+    if !problems.is_empty() || !unread.is_empty() {
         coverage.mark_partial();
     }
     problems.extend(coverage.shortfall(entry).map(|shortfall| format!("source {}: {shortfall}", entry.source)));
-    EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings: coverage.warnings(entry) }
+    let unread = unread.into_iter().map(|LeftBehind { what, reason }| Warning {
+        entry: Some(entry.name.to_string()),
+        text: format!("{what} cannot be copied: {reason}"),
+        remedy: None,
+    });
+    let warnings = unread.chain(coverage.warnings(entry)).collect();
+    EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings }
+}
+
+/// Part of an entry's source without a preview.
+enum Unpreviewed {
+    /// The run would fail.
+    Problem(String),
+    /// The run would leave the part behind.
+    LeftBehind(LeftBehind),
+}
+
+impl Unpreviewed {
+    fn new(error: &OpenError) -> Self {
+        error.left_behind().map_or_else(|| Self::Problem(error.with_side()), Self::LeftBehind)
+    }
 }
 
 /// Previews one pair of repositories. The error is a message for the user.
@@ -175,7 +197,7 @@ async fn preview_pair(
         return Err(problem);
     }
     // For a tree, `at_least` applies to all repositories together.
-    let is_tree = matches!(entry.source, Endpoint::Tree { .. });
+    let is_tree = entry.source.is_tree();
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(_) => Ok(preview),
         Err(shortfall) => Err(format!("source {}: {shortfall}", preview.source)),
@@ -257,7 +279,7 @@ impl PairQueries<'_> {
             let wanted = self.derived.derive(self.batch, digest).await;
             wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
-        let overwrite = overwrite_rule(entry, reference);
+        let overwrite = overwrite_rule(entry, &at_target);
         let query = |target| query_target_digest(target, TagState::Unknown, &at_target, self.conflicts, overwrite);
         let answers = join_all(self.pair.targets.iter().map(|target| query(target.as_ref())));
         let (source_digest, wanted, answers) = match join(wanted, answers).await {

@@ -6,15 +6,19 @@ use futures_util::future::join;
 use tokio::sync::mpsc;
 
 use crate::copy::event::{BlobCounts, Event};
-use crate::copy::{Batch, Contents, CopyError, Order, Previous, Rules};
+use crate::copy::{Batch, Contents, CopyError, CopyJob, Previous, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
-use crate::plan::ForeignLayers;
+use crate::plan::{Action, ForeignLayers, Overwrite};
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
+use crate::sync::comparison::tag_comparison::{decide_action, target_failure};
+use crate::sync::context::engine::{Engine, RunRequest};
 use crate::sync::context::run::Run;
+use crate::sync::endpoints::clients::OpenError;
 use crate::sync::journaling::copy_records::batch_surroundings;
 use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::referrers::checks::ReferrerChecks;
+use crate::sync::run::preview::{EntryPreview, PairPreview, TagPreview};
 use crate::sync::selection::near_tags::NearTags;
 use crate::sync::selection::pairs::{OpenPair, Pair};
 use crate::sync::{TagOutcome, TagReport};
@@ -59,6 +63,112 @@ pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc
     copy.checks.forget_old().await;
 }
 
+impl SingleCopy {
+    /// Returns the reference that the copy writes at the target.
+    fn written_reference(&self, digest: Digest) -> ManifestRef {
+        self.tag.clone().map_or(ManifestRef::Digest(digest), ManifestRef::Tag)
+    }
+
+    /// Returns the tag at the source if the copy gives it another name.
+    fn renamed_tag(&self) -> Option<Tag> {
+        let ManifestRef::Tag(tag) = &self.reference else { return None };
+        self.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())
+    }
+}
+
+/// Determines the action of a copy without performing it. Cancel safe.
+pub async fn preview_copy(engine: &Engine, request: &RunRequest, single: &SingleCopy) -> EntryPreview {
+    let entry = &request.entry;
+    let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
+    let (pairs, problems) = match preview_pair(engine, request, &pair, single).await {
+        Ok(pair) => (vec![pair], Vec::new()),
+        Err(error) => (Vec::new(), vec![error.to_string()]),
+    };
+    EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings: Vec::new() }
+}
+
+async fn preview_pair(
+    engine: &Engine,
+    request: &RunRequest,
+    pair: &Pair,
+    single: &SingleCopy,
+) -> Result<PairPreview, OpenError> {
+    let entry = &request.entry;
+    let OpenPair { source, targets } = pair.open(entry, &engine.endpoints)?;
+    let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
+    // The receiver of transfer events is dropped: a preview has no transfers.
+    let (events, _) = mpsc::channel(1);
+    let batch_targets = targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
+    let batch = Batch::new(&engine.copier, source.clone(), batch_targets, rules, None, events);
+    let derived = DerivedDigests::new(engine.journal.clone(), entry.platforms.as_deref());
+    let found = query_source(source.as_ref(), &single.reference).await;
+    let mut tags = Vec::new();
+    for target in &targets {
+        let mut preview = TagPreview {
+            target: target.place().to_owned(),
+            tag: single.tag.clone(),
+            source_tag: single.renamed_tag(),
+            source_digest: found.as_ref().ok().copied(),
+            digest: None,
+            action: None,
+            failure: found.as_ref().err().cloned(),
+        };
+        if let Ok(found) = found {
+            let action = async {
+                let wanted = derived.derive(&batch, found).await.map_err(|error| TagOutcome::failed(&error))?;
+                let written = single.written_reference(wanted);
+                let present = query_target(target.as_ref(), &written, entry.overwrite).await?;
+                Ok((wanted, decide_action(&written, wanted, present, entry.overwrite)))
+            };
+            match action.await {
+                Ok((wanted, action)) => (preview.digest, preview.action) = (Some(wanted), Some(action)),
+                Err(failure) => preview.failure = Some(failure),
+            }
+        }
+        tags.push(preview);
+    }
+    Ok(PairPreview {
+        source: source.place().to_owned(),
+        targets: targets.iter().map(|target| target.place().to_owned()).collect(),
+        verdicts: Vec::new(),
+        unusable: Vec::new(),
+        tags,
+    })
+}
+
+/// Returns the digest of a manifest at the source.
+async fn query_source(source: &dyn Source, reference: &ManifestRef) -> Result<Digest, TagOutcome> {
+    let found = source.resolve(reference).await.map_err(|error| TagOutcome::failed_at(Side::Source, &error))?;
+    if let Some(descriptor) = found {
+        return Ok(descriptor.digest);
+    }
+    let near = match reference {
+        ManifestRef::Tag(tag) => NearTags::default().describe_near(source, tag).await,
+        ManifestRef::Digest(_) => String::new(),
+    };
+    let message = format!("source {}: there is no {reference}{near}", source.place());
+    let (side, step) = (Some(Side::Source), Some(Step::Resolve));
+    Err(TagOutcome::Failed { side, step, subject: Some(reference.to_string()), message })
+}
+
+/// Returns the digest of a reference at the target; `None` if the target does not have it. If the target denies the
+/// read, only a copy with `--force` tries the push: some registries deny reads of a repository that the push would
+/// create.
+async fn query_target(
+    target: &dyn Target,
+    reference: &ManifestRef,
+    overwrite: Overwrite,
+) -> Result<Option<Digest>, TagOutcome> {
+    match target.resolve(reference).await {
+        Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
+        Err(error) if error.kind == ErrorKind::Denied && overwrite == Overwrite::Always => {
+            tracing::debug!(%error, "the target denies reads: the push is tried");
+            Ok(None)
+        }
+        Err(error) => Err(target_failure(error, overwrite)),
+    }
+}
+
 /// Manual copy in progress.
 struct CopyInProgress<'a> {
     run: &'a Run<'a>,
@@ -77,21 +187,30 @@ impl CopyInProgress<'_> {
     async fn compare_and_copy(&self) -> Result<(), FailedCopy> {
         let (found, present) = match &self.single.tag {
             Some(tag) => {
-                let (found, present) = join(self.query_source(), self.query_target(tag.clone().into())).await;
+                let reference = tag.clone().into();
+                let (found, present) = join(self.query_source(), self.query_target(&reference)).await;
                 (found?, present)
             }
             // Without a tag for the target, the target is queried by the source's digest.
             None => {
                 let found = self.query_source().await?;
-                (found, self.query_target(found.into()).await)
+                (found, self.query_target(&found.into()).await)
             }
         };
         let present = present.map_err(|outcome| (Some(found), outcome))?;
         let derived = DerivedDigests::new(self.run.engine.journal.clone(), self.run.request.entry.platforms.as_deref());
         let wanted =
             derived.derive(&self.batch, found).await.map_err(|error| (Some(found), TagOutcome::failed(&error)))?;
-        if present != Some(wanted) {
-            return self.copy(found, present).await;
+        let written = self.single.written_reference(wanted);
+        match decide_action(&written, wanted, present, self.run.request.entry.overwrite) {
+            Action::Unchanged => {}
+            Action::Block { reason } => {
+                self.record_outcome(Some(found), TagOutcome::Blocked { reason }).await;
+                return Ok(());
+            }
+            Action::Copy | Action::Replace { .. } | Action::ReplaceKeeping { .. } => {
+                return self.copy(found, present).await;
+            }
         }
         if self.needs_referrers_check(found, wanted) {
             self.refresh_referrers(found).await?;
@@ -102,32 +221,12 @@ impl CopyInProgress<'_> {
 
     /// Returns the digest of the manifest at the source.
     async fn query_source(&self) -> Result<Digest, FailedCopy> {
-        let found = self.source.resolve(&self.single.reference).await;
-        let found = found.map_err(|error| (None, TagOutcome::failed_at(Side::Source, &error)))?;
-        if let Some(descriptor) = found {
-            return Ok(descriptor.digest);
-        }
-        let (reference, place) = (&self.single.reference, self.source.place());
-        let near = match reference {
-            ManifestRef::Tag(tag) => NearTags::default().describe_near(self.source, tag).await,
-            ManifestRef::Digest(_) => String::new(),
-        };
-        let message = format!("source {place}: there is no {reference}{near}");
-        let (side, step) = (Some(Side::Source), Some(Step::Resolve));
-        Err((None, TagOutcome::Failed { side, step, subject: Some(reference.to_string()), message }))
+        query_source(self.source, &self.single.reference).await.map_err(|outcome| (None, outcome))
     }
 
     /// Returns the digest of a reference at the target; `None` if the target does not have it.
-    async fn query_target(&self, reference: ManifestRef) -> Result<Option<Digest>, TagOutcome> {
-        match self.target.resolve(&reference).await {
-            Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
-            // Some registries deny reads of a repository that the push would create: the response to the push decides.
-            Err(error) if error.kind == ErrorKind::Denied => {
-                tracing::debug!(%error, "the target denies reads: the push is tried");
-                Ok(None)
-            }
-            Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
-        }
+    async fn query_target(&self, reference: &ManifestRef) -> Result<Option<Digest>, TagOutcome> {
+        query_target(self.target, reference, self.run.request.entry.overwrite).await
     }
 
     /// Returns true if it is time to check for the referrers of a manifest that the target already has. The journal has
@@ -139,8 +238,8 @@ impl CopyInProgress<'_> {
 
     /// Copies the referrers of a manifest that the target already has.
     async fn refresh_referrers(&self, digest: Digest) -> Result<(), FailedCopy> {
-        let order = self.build_order(digest, None, None);
-        let mut copies = self.batch.refresh_each(order);
+        let job = self.build_order(digest, None, None);
+        let mut copies = self.batch.refresh_each(job);
         while let Some((_, result)) = copies.next().await {
             let arrival = result.map_err(|error| (Some(digest), TagOutcome::failed(&error)))?;
             self.run.record_left_behind(&arrival);
@@ -153,8 +252,8 @@ impl CopyInProgress<'_> {
     async fn copy(&self, digest: Digest, present: Option<Digest>) -> Result<(), FailedCopy> {
         self.confirm_digest(digest).await?;
         let previous = present.filter(|_| self.single.tag.is_some()).map(|digest| Previous { digest, under: None });
-        let order = self.build_order(digest, self.single.tag.clone(), previous);
-        let mut copies = self.batch.copy_each(order);
+        let job = self.build_order(digest, self.single.tag.clone(), previous);
+        let mut copies = self.batch.copy_each(job);
         let arrival = match copies.next().await {
             Some((_, Ok(arrival))) => arrival,
             Some((_, Err(error))) => return Err((Some(digest), TagOutcome::failed(&error))),
@@ -189,14 +288,8 @@ impl CopyInProgress<'_> {
     }
 
     /// Creates the order for the target.
-    fn build_order(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> Order {
-        Order { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
-    }
-
-    /// Returns the tag at the source if the copy gives it another name.
-    fn renamed_tag(&self) -> Option<Tag> {
-        let ManifestRef::Tag(tag) = &self.single.reference else { return None };
-        self.single.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())
+    fn build_order(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> CopyJob {
+        CopyJob { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
     }
 
     /// Records the outcome of the copy.
@@ -205,7 +298,7 @@ impl CopyInProgress<'_> {
             source: self.source.place().to_owned(),
             target: self.target.place().to_owned(),
             tag: self.single.tag.clone(),
-            source_tag: self.renamed_tag(),
+            source_tag: self.single.renamed_tag(),
             digest,
             source_digest: digest,
             outcome,

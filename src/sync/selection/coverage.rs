@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::listing::Listing;
-use crate::config::{Endpoint, Entry, Warning};
+use crate::config::{Entry, Warning};
 use crate::plan::{RepositoryPattern, RepositorySelection, Selected, Shortfall};
 
 /// Maximum number of warnings about patterns without a match.
@@ -66,7 +66,7 @@ impl Coverage {
     /// repository, [`Selected::enough`] checks the number of tags before the copy.
     pub(crate) fn shortfall(&self, entry: &Entry) -> Option<Shortfall> {
         let wanted = entry.selection.at_least.filter(|wanted| self.found < *wanted)?;
-        let is_tree = matches!(entry.source, Endpoint::Tree { .. });
+        let is_tree = entry.source.is_tree();
         (is_tree && !self.is_partial).then_some(Shortfall { found: self.found, wanted })
     }
 

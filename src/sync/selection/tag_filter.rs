@@ -9,9 +9,10 @@ use futures_util::future::join_all;
 use super::listing::{Listing, list_tags, tag_names};
 use super::pairs::{Pair, pair_in_tree};
 use crate::config::{Endpoint, Entry};
-use crate::oci::{ManifestRef, RepositoryName, Tag};
+use crate::oci::{ManifestRef, Repository, RepositoryName, Tag};
 use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError};
+use crate::sync::OpenError;
 
 /// Maximum number of tags. If more tags were pushed, the run has no filter, because a list then needs fewer requests
 /// than single tags.
@@ -42,15 +43,18 @@ impl TagFilter {
 
     /// Returns the pairs of an entry that have these tags. No catalog is requested, because a repository that just
     /// received a push exists.
-    pub(crate) fn pairs(&self, entry: &Entry) -> Vec<Pair> {
+    pub(crate) fn pairs(&self, entry: &Entry) -> Vec<Result<Pair, OpenError>> {
         match &entry.source {
             Endpoint::Repository(repository) if self.0.contains_key(&repository.name) => {
-                vec![Pair { source: entry.source.clone(), targets: entry.targets.clone() }]
+                vec![Ok(Pair { source: entry.source.clone(), targets: entry.targets.clone() })]
             }
-            Endpoint::Tree { host, prefix } => {
-                self.0.keys().filter_map(|name| pair_in_tree(entry, host, prefix.as_ref(), name.clone())).collect()
+            Endpoint::Tree { host, .. } => {
+                let source = |name: &RepositoryName| Repository { host: host.clone(), name: name.clone() };
+                self.0.keys().filter_map(|name| pair_in_tree(entry, Endpoint::Repository(source(name)))).collect()
             }
-            Endpoint::Repository(_) | Endpoint::Layout(_) => Vec::new(),
+            Endpoint::Repository(_) | Endpoint::Layout(_) | Endpoint::LayoutTree(_) | Endpoint::Archive(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -133,7 +137,10 @@ mod tests {
     }
 
     fn pairs(entry: &Entry, pushed: &TagFilter) -> Vec<String> {
-        let shown = |pair: Pair| format!("{} -> {}", pair.source, pair.targets[0]);
+        let shown = |pair: Result<Pair, OpenError>| {
+            let pair = pair.unwrap();
+            format!("{} -> {}", pair.source, pair.targets[0])
+        };
         pushed.pairs(entry).into_iter().map(shown).collect()
     }
 

@@ -29,7 +29,7 @@ fn layout(site: &Site, change: impl Fn(&mut Value, usize)) -> String {
     }
     let place = format!("oci-layout:{}", site.path("layout").display());
     let from = format!("{}/app", source.host());
-    site.run(&["copy", &from, &place, "--plain-http", source.host()]).expect_success();
+    site.run(&["copy", "--all-tags", &from, &place, "--plain-http", source.host()]).expect_success();
     let file = site.path("layout").join("index.json");
     let mut index: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     for (at, entry) in index["manifests"].as_array_mut().unwrap().iter_mut().enumerate() {
@@ -43,7 +43,7 @@ fn layout(site: &Site, change: impl Fn(&mut Value, usize)) -> String {
 fn copy_to_new_registry(site: &Site, place: &str) -> (Output, usize) {
     let target = Server::start();
     let to = format!("{}/app", target.host());
-    let output = site.run(&["copy", place, &to, "--plain-http", target.host()]);
+    let output = site.run(&["copy", "--all-tags", place, &to, "--plain-http", target.host()]);
     let tags = ["v1", "v2"].iter().filter(|tag| target.store().tag("app", tag).is_some()).count();
     (output, tags)
 }
@@ -193,7 +193,7 @@ fn target_layout_with_a_symlink_is_refused_unwritten() {
         fs::create_dir(&folder).unwrap();
         symlink(to, folder.join(name)).unwrap();
         let place = format!("oci-layout:{}", folder.display());
-        let output = site.run(&["copy", &format!("{}/app", source.host()), &place, "--plain-http", source.host()]);
+        let output = site.run(&["copy", &format!("{}/app:v1", source.host()), &place, "--plain-http", source.host()]);
         let printed = format!(
             "{} is a symbolic link, which transship does not follow within a layout",
             folder.join(name).display()

@@ -1,5 +1,5 @@
-//! Tests of commands: `copy`, `import-config`, errors, warnings, files of other programs, the grammar of arguments, JSON
-//! and completions.
+//! Tests of commands: `copy`, `import-config`, errors, warnings, files of other programs, the grammar of arguments,
+//! JSON output and completions.
 
 mod completions;
 mod copy;

@@ -259,7 +259,7 @@ fn login_check_distinguishes_open_protected_and_unreachable_registries() {
     assert_eq!(
         blocks[open.host()],
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: the registry requires no credentials for the first request\n  \
+         ok      asks for: the registry requires the registry requires no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      pull of a as anonymous (entry x): granted\n  \
          ok      push to a as anonymous (entry y): granted\n  \
@@ -357,7 +357,7 @@ fn login_check_tests_mirrors_and_warns_of_useless_ones() {
     assert_eq!(
         printed(mirror.host(), 0),
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: the registry requires no credentials for the first request\n  \
+         ok      asks for: the registry requires the registry requires no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      mirrored pull of hub/app as anonymous (entry x): granted\n  \
          warn    mirrored pull of lacks/app as anonymous (entry x): the mirror does not have the repository: \
@@ -482,7 +482,7 @@ fn login_check_tests_a_bounded_number_of_repositories() {
 #[test]
 fn missing_target_that_denies_reads_is_pushed_to() {
     for status in [401, 403] {
-        for args in [&["once"][..], &["copy"]] {
+        for args in [&["once"][..], &["copy", "--force"]] {
             let (source, target, site) = (Server::start(), Server::start(), Site::new());
             let image = images::two_platforms(Family::Oci, 1);
             image.put(&source, "app", Some("v1"));
@@ -495,7 +495,12 @@ fn missing_target_that_denies_reads_is_pushed_to() {
             let (from, to) = (format!("{from}:v1"), format!("{to}:v1"));
             let copy = [&from, &to].map(String::as_str);
             let plain = ["--plain-http", source.host(), "--plain-http", target.host()];
-            let args = if args == ["copy"] { [args, &copy, &plain].concat() } else { args.to_vec() };
+            let args = if args[0] == "copy" { [args, &copy, &plain].concat() } else { args.to_vec() };
+            if let ["copy", "--force", rest @ ..] = &args[..] {
+                let refused = site.run(&[&["copy"], rest].concat());
+                let remedy = "if only reads are denied, --force writes without reading the present tag";
+                assert!(refused.code() == 1 && refused.stdout.contains(remedy), "{}", refused.stdout);
+            }
             site.run(&args).expect_success();
             assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{status} {args:?}");
         }

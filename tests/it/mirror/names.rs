@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use transship::oci::Digest;
 
 use crate::support::images::{self, Family};
-use crate::support::registry::Server;
+use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
 
 /// Two registries and an entry `app` from `app` in the one to `app` in the other.
@@ -178,4 +178,53 @@ fn only_selected_repositories_of_a_tree_are_copied() {
     assert_eq!(warnings.as_array().map(Vec::len), Some(1), "{warnings}");
     let expected = format!("\"gone\" under `repositories.include` matches no repository of {from}/team/**");
     assert!(warnings.to_string().replace("\\\"", "\"").contains(&expected), "{warnings}");
+}
+
+#[test]
+fn selected_repositories_and_renamed_tags_pass_through_layouts() {
+    let (source, target) = (Server::start(), Server::start());
+    for (seed, repository) in ["team/apps/a", "team/base", "team/blobs"].iter().enumerate() {
+        images::small(Family::Oci, seed as u64).put(&source, repository, Some("v1"));
+    }
+    let (from, to, site) = (source.host(), target.host(), Site::new());
+    let disk = format!("oci-layout:{}/**", site.path("disk").display());
+    let archive = format!("oci-archive:{}", site.path("base.tar").display());
+    site.configure(
+        &[from, to],
+        &format!(
+            "- {{name: out, source: \"{from}/team/**\", target: \"{disk}\", tag: \"m-{{tag}}\", repositories: \
+             {{exclude: [blobs]}}}}\n\
+             - {{name: in, source: \"{disk}\", target: \"{to}/in/**\", repositories: {{include: [\"apps/*\"]}}}}\n\
+             - {{name: pack, source: \"{from}/team/base\", target: \"{archive}\", rename: {{v1: stable}}}}\n\
+             - {{name: unpack, source: \"{archive}\", target: \"{to}/unpacked\", tag: \"{{tag}}-1\"}}"
+        ),
+    );
+    for _ in 0..2 {
+        for entry in ["out", "in", "pack", "unpack"] {
+            let output = site.run(&["once", entry]).expect_success();
+            assert!(!output.stdout.contains("warning"), "{}", output.stdout);
+        }
+    }
+    assert_eq!(target.store().repositories(), ["in/apps/a", "unpacked"]);
+    assert_eq!((arrived(&target, "in/apps/a"), arrived(&target, "unpacked")), (set(&["m-v1"]), set(&["stable-1"])));
+    let packed = site.evidence(&["--digest", &seed(1).to_string()]);
+    let packed = packed.iter().find(|row| row["target"] == archive.as_str()).unwrap();
+    assert_eq!((&packed["tag"], &packed["source_reference"]), (&"stable".into(), &"v1".into()));
+}
+
+#[test]
+fn rule_of_overwriting_follows_the_name_at_the_target() {
+    let digest = "a".repeat(64);
+    let pair =
+        Pair::new(&[&digest], &format!("tag: \"sha256-{{tag}}.sig\", tags: {{include: [{digest}]}}, overwrite: never"));
+    images::small(Family::Oci, 9).put(&pair.target, "app", Some("old"));
+    pair.target.set(Fault::Answers { kind: "manifest HEAD", path: "/manifests/", status: 403 });
+    pair.target.set(Fault::Answers { kind: "tags GET", path: "/tags/", status: 403 });
+    // The tag at the target is a signature. The rule does not apply to it, so the present tag need not be read.
+    pair.site.once();
+    assert_eq!(pair.digest(&format!("sha256-{digest}.sig")), Some(seed(0)));
+    pair.configure("tag: \"m-{tag}\", overwrite: never");
+    let report = pair.site.report(1);
+    assert_eq!(report.tag(&format!("m-{digest}"))["outcome"], "failed");
+    assert_eq!(pair.digest(&format!("m-{digest}")), None);
 }

@@ -332,7 +332,7 @@ fn copy_accepts_a_tag_a_digest_or_a_repository() {
     copy(&source, &target, &[&from(&format!("@{}", two.digest())), &to("by-digest")]);
     assert_eq!(target.store().tags("by-digest").unwrap().len(), 0);
     assert!(target.store().manifest("by-digest", &two.digest().to_string()).is_some());
-    copy(&source, &target, &[&from(""), &to("whole")]);
+    copy(&source, &target, &["--all-tags", &from(""), &to("whole")]);
     assert_eq!(target.store().tags("whole"), source.store().tags("app"));
     copy(&source, &target, &["--platform", "linux/arm64", &from(":v1"), &to("cut")]);
     let children = json(&target, "cut", "v1")["manifests"].as_array().unwrap().clone();

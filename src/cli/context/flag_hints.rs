@@ -1,0 +1,45 @@
+//! Remedies in messages of the commands without a `sync.yaml`: such a message names the flag instead of the key of the
+//! configuration, or the place of a key that has no flag.
+
+use crate::oci::RegistryHost;
+
+/// Keys of a registry without a flag, as messages write them.
+const KEYS_WITHOUT_FLAG: [&str; 3] = ["`tls.ca`", "`tls.certificate`", "`path_prefix`"];
+
+/// Returns a message with the flag in place of the key `plain_http`. The keys of a message that concerns no registry
+/// stay.
+pub(crate) fn name_flags(message: &str, host: Option<&RegistryHost>) -> String {
+    let Some(host) = host else { return message.to_owned() };
+    let named = message
+        .replace("set `plain_http: true`", &format!("add `--plain-http {host}`"))
+        .replace("remove `plain_http`", &format!("remove `--plain-http {host}`"));
+    match KEYS_WITHOUT_FLAG.iter().find(|key| named.contains(**key)) {
+        Some(key) => format!("{named} ({key} is a key below `registries.\"{host}\"` in sync.yaml)"),
+        None => named,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_of_plain_http_becomes_its_flag() {
+        let host: RegistryHost = "h.example:5000".parse().unwrap();
+        let key = "https://h.example:5000 does not speak TLS; for plain HTTP set `plain_http: true`";
+        let flag = "https://h.example:5000 does not speak TLS; for plain HTTP add `--plain-http h.example:5000`";
+        assert_eq!(name_flags(key, Some(&host)), flag);
+        assert_eq!(name_flags(key, None), key);
+        let flag = "x requires TLS; remove `--plain-http h.example:5000`";
+        assert_eq!(name_flags("x requires TLS; remove `plain_http`", Some(&host)), flag);
+    }
+
+    #[test]
+    fn key_without_flag_is_shown_with_its_place() {
+        let host: RegistryHost = "h.example".parse().unwrap();
+        assert_eq!(
+            name_flags("x; set `tls.ca` to the file", Some(&host)),
+            "x; set `tls.ca` to the file (`tls.ca` is a key below `registries.\"h.example\"` in sync.yaml)"
+        );
+    }
+}
