@@ -253,7 +253,7 @@ mod tests {
             message("v1"),
             "\"v1\" gives every tag the same name: write {tag} for the tag at the source, like \"mirror-{tag}\""
         );
-        assert_eq!(message("{tag}-{tag}"), "\"{tag}-{tag}\" has {tag} several times: write {PLACEHOLDER} once");
+        assert_eq!(message("{tag}-{tag}"), "\"{tag}-{tag}\" has {tag} several times: write {tag} once");
         assert!(message("-{tag}").starts_with("\"-{tag}\" makes no valid tag: "));
         assert!(message("a/{tag}").starts_with("\"a/{tag}\" makes no valid tag: "));
         assert_eq!("mirror-{tag}".parse::<TagTemplate>().unwrap().to_string(), "mirror-{tag}");

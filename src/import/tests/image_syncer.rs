@@ -93,7 +93,7 @@ fn certificates_of_single_namespaces_skip_their_entries() {
 fn authentication_alone_is_refused_with_a_remedy() {
     let refused = |text: &str| crate::import::import_text("f.json", text, &options(None)).unwrap_err().to_string();
     assert!(
-        refused("{\"q.io\": {\"username\": \"a\", \"password\": \"b\"}}").contains("name the file with the images")
+        refused("{\"q.io\": {\"username\": \"a\", \"password\": \"b\"}}").contains("give the file with the images")
     );
     let target = crate::import::import_text("f.yml", "q.io/a: r.example/a\n", &options(Some("t.example"))).unwrap_err();
     assert!(target.to_string().contains("f.yml is a configuration of image-syncer"), "{target}");

@@ -117,5 +117,5 @@ fn zot_credentials_come_from_their_file_or_helper() {
 #[test]
 fn zot_file_without_target_is_refused_with_a_remedy() {
     let refused = import_text("f.json", ZOT, &options(None)).unwrap_err().to_string();
-    assert!(refused.contains("--target HOST[/PREFIX]") && refused.contains("the address of zot itself"), "{refused}");
+    assert!(refused.contains("--target HOST[/PREFIX]") && refused.contains("for zot, the address of zot"), "{refused}");
 }

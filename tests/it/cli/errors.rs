@@ -121,7 +121,7 @@ fn web_page_in_place_of_target_is_one_warning_and_one_failure() {
     let all = output.stdout.clone() + &output.stderr;
     let page = "the server answers 200 with text/html: this is not a registry; check the host name and `path_prefix`";
     assert_eq!(count_lines(&output.stderr, "WARN"), 1, "{all}");
-    assert_eq!(count_lines(&output.stderr, &format!("whether it has a blob ({page})")), 1, "{all}");
+    assert_eq!(count_lines(&output.stderr, &format!("the lookup of a blob failed ({page})")), 1, "{all}");
     let failed = format!("  failed 6 tags at {}/app: opening an upload of blob: {page}\n", scene.target.host());
     assert!(output.stdout.contains(&failed), "{all}");
 }

@@ -235,5 +235,9 @@ fn imported_image_syncer_file_copies_tags_under_their_names() {
     assert_eq!(tags.keys().map(String::as_str).collect::<Vec<_>>(), ["two", "v1"]);
     let named = imports.run(&["import-config", "auth.json"]);
     assert_eq!(named.code(), 2);
-    assert!(named.stderr.contains("name the file with the images first, and this file by --auth"), "{}", named.stderr);
+    assert!(
+        named.stderr.contains("give the file with the images as the argument, and this file with --auth"),
+        "{}",
+        named.stderr
+    );
 }
