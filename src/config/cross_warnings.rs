@@ -48,7 +48,7 @@ fn warn_of_unselected_names(reader: &Reader<'_>, draft: &Draft<'_>) {
         if !tags.selection.takes(tag) && !pins.contains_key(tag) {
             let message = format!("`rename` names the tag {tag}, but `tags` never selects it");
             let found = Diagnostic::new(&value.path, Part::Value, message);
-            let hint = "add the tag under `tags.include`, or remove its name";
+            let hint = "add the tag under `tags.include`, or remove the tag from `rename`";
             reader.add_warning(entry_name(draft), found.with_hint(hint));
         }
     }
@@ -77,8 +77,8 @@ fn warn_of_rival_sources(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
                 let names =
                     [other, draft].map(|one| entry_name(one).unwrap_or_else(|| "an entry without a name".to_owned()));
                 let message = format!(
-                    "the entries {} and {} write to {target} from different sources; neither entry writes a tag that \
-                     both entries select",
+                    "the entries {} and {} write to {target} from different sources; if both entries select a tag, \
+                     neither entry writes this tag",
                     names[0], names[1]
                 );
                 let found = Diagnostic::new(&value.path, Part::Value, message).with_first(&first.path, Part::Value);
@@ -133,7 +133,8 @@ fn literal_tag(pattern: &Pattern) -> Option<&Tag> {
 }
 
 /// Adds a warning about each registry under `registries` that no entry uses, because the key may be misspelt. If the
-/// configuration has no entries, adds no warning, because a command may use any registry.
+/// configuration has no entries, adds no warning: such a configuration serves commands such as `copy`, which can use
+/// any registry.
 fn warn_of_unused_registries(
     reader: &Reader<'_>,
     value: &Value<'_>,

@@ -291,8 +291,9 @@ impl Journal {
         self.read(queries::list_last_ends_of_each_entry).await
     }
 
-    /// Returns the time at which the last scheduled run of `entry` was due. The outcome of the run does not matter. If
-    /// the returned time is after `now`, the clock was set back, and `entry` has had no scheduled run since then.
+    /// Returns the time at which the last scheduled run of `entry` was due. The outcome of the run does not matter. A
+    /// returned time after `now` shows that the clock was set back, and that `entry` has had no scheduled run since the
+    /// clock was set back.
     ///
     /// # Errors
     /// [`JournalError`].

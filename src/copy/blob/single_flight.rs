@@ -1,6 +1,6 @@
 //! Single flight: while one transfer sends a blob to a registry, other transfers of the same blob to this registry
-//! wait. After the wait, these transfers find or mount the blob. If the sender is slow, a transfer whose source is not
-//! the sender's source does not wait. So a slow source does not delay copies from other sources.
+//! wait. After the wait, these transfers find or mount the blob. If the transfer that sends the blob is slow, a transfer
+//! from another source does not wait for it. So a slow source does not delay copies from other sources.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub(crate) struct FlightProgress {
 }
 
 impl FlightProgress {
-    /// Restarts the count. The transfer now sends the bytes from position `stored` on.
+    /// Sets the number of sent bytes to 0. The transfer now sends the bytes from position `stored` on.
     pub(crate) fn restart(&self, stored: u64) {
         self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
@@ -81,7 +81,8 @@ impl FlightProgress {
         let (elapsed, sent) = (self.started.elapsed(), self.sent.load(Ordering::Relaxed));
         let position = self.stored.load(Ordering::Relaxed) + sent;
         let bytes_left = self.size.saturating_sub(position);
-        // The remaining time is `bytes_left * elapsed / sent`. `sent` may be 0, so the comparison multiplies.
+        // The remaining time is `bytes_left * elapsed / sent`. `sent` can be 0, so the comparison
+        // multiplies both sides by `sent` instead of dividing.
         let is_quick = u128::from(bytes_left) * elapsed.as_millis() <= u128::from(sent) * MAX_REMAINING.as_millis();
         self.source == *source || elapsed < CHECK_INTERVAL || is_quick
     }
@@ -95,8 +96,8 @@ pub(crate) struct PresentBlob {
 }
 
 impl PresentBlob {
-    /// Returns true if a transfer sent the bytes of the blob and ended at `then` or later. If a target wrongly reports
-    /// a blob as present, only a transfer that sent the bytes proves that the target has the blob.
+    /// Returns true if a transfer sent the bytes of the blob and ended at `then` or later. Only such a transfer proves
+    /// that the target has the blob: some targets report blobs that they do not have.
     pub(crate) fn was_sent_since(&self, then: Instant) -> bool {
         self.outcome == BlobOutcome::Copied && self.since >= then
     }
@@ -120,7 +121,7 @@ pub(crate) struct Waiting(OwnedNotified);
 impl Waiting {
     /// Waits until the other transfer has ended, but at most 10 seconds ([`CHECK_INTERVAL`]).
     pub(crate) async fn wait(self) {
-        // The caller claims the blob again after the notification and after the timeout.
+        // In both cases, notification or timeout, the caller claims the blob again.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
 }

@@ -606,7 +606,7 @@ impl Session {
         let mut hashed = Digester::like(&self.blob.digest);
         hashed.update(content);
         let confirmed = UploadProgress { stored: content.len() as u64, hashed };
-        Some(UploadSession { session: "a session".into(), confirmed: confirmed, ahead: None })
+        Some(UploadSession { session: "a session".into(), confirmed, ahead: None })
     }
 }
 

@@ -71,8 +71,8 @@ impl Service {
             // of the entry.
             self.renewed.insert(entry.to_owned());
         }
-        // If a run is under way, the queued run starts after the end of the run under way. The two runs may have
-        // different tags.
+        // If a run is under way, the queued run starts after the end of the run under way. The queued run
+        // is needed, because the run under way can be limited to other tags.
         if has_waiting_run && self.has_entry(entry) {
             tracing::info!(entry, "resumes after the pause");
             self.queue.push(QueuedRun { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });

@@ -34,7 +34,7 @@ const MAX_TIME: Duration = Duration::from_secs(120);
 /// Number of newly transferred bytes of a blob after which the client resets the budget of the blob.
 const PROGRESS: u64 = 256 * 1024;
 
-/// Duration, after the last failure, for which the client remembers the used part of a budget.
+/// After the last failure, the client remembers the used part of a budget for this time.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Maximum number of items with remembered failures. Each item takes about 300 bytes.
@@ -141,7 +141,7 @@ impl Budget {
         }
     }
 
-    /// Records a wait that the registry requested before the next request. The wait counts neither towards [`MAX_TIME`]
+    /// Records that the registry told the client to wait before the next request. The wait counts neither towards [`MAX_TIME`]
     /// nor towards [`REMEMBERED`].
     pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
