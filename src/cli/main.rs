@@ -70,6 +70,7 @@ fn with_file_tip(mut error: clap::Error) -> clap::Error {
 }
 
 fn start(mut arguments: Arguments) -> Result<Exit, Failure> {
+    arguments.global.color.apply();
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
     let level = arguments.global.log_level(arguments.command.log_level());
     let prints_report = arguments.prints_report();

@@ -17,6 +17,7 @@ pub use context::location::{ContentLocation, LocationError, TargetLocation};
 pub use exit::{Exit, Failure};
 pub use logging::LogFormat;
 pub use main::main;
-pub use output::table::{Align, Table};
+pub use output::style::ColorMode;
+pub use output::table::{Cell, Column, Table};
 pub use output::units::When;
 pub use output::writer::Output;

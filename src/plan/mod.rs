@@ -17,6 +17,6 @@ pub use foreign_layers::{ForeignLayers, ForeignLayersError};
 pub use pattern::{Pattern, PatternError};
 pub use repository_pattern::{RepositoryPattern, RepositoryPatternError, RepositorySelection};
 pub use reserved::ReservedForm;
-pub use select::{Selected, Selection, Shortfall, Verdict};
+pub use select::{Selected, Selection, Shortfall, Verdict, sort_newest_first};
 pub use tag_names::{TagNameError, TagNames, TagTemplate, TagTemplateError};
 pub use version::{VersionRange, VersionRangeError};

@@ -247,6 +247,12 @@ fn within(range: &VersionRange, tag: &Tag) -> Result<String, Reason> {
     }
 }
 
+/// Sorts items by their tags for people: in the order of `newest`, and the tags of signatures and of lists of referrers
+/// last.
+pub fn sort_newest_first<T>(items: &mut [T], tag: impl Fn(&T) -> &Tag) {
+    items.sort_by_cached_key(|item| (SignatureTag::read(tag(item)).is_some(), newest_first_key(tag(item))));
+}
+
 /// Returns the key that sorts tags, the newest first:
 /// - tags with a version before tags without a version;
 /// - tags with a version by descending version;
@@ -290,6 +296,16 @@ mod tests {
 
     fn tags(texts: &[&str]) -> Vec<Tag> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn tags_are_sorted_by_version_with_signatures_last() {
+        let signature = signature_tags(&crate::oci::Digest::of(b"x"))[0].to_string();
+        let mut given = tags(&["1.1.0", "latest", &signature, "1.0.0", "1.10.0", "1.2.0", "1.10.0-slim", "1.10.0-rc1"]);
+        sort_newest_first(&mut given, |tag| tag);
+        let sorted: Vec<&str> = given.iter().map(Tag::as_str).collect();
+        let expected = ["1.10.0", "1.10.0-slim", "1.10.0-rc1", "1.2.0", "1.1.0", "1.0.0", "latest", &signature];
+        assert_eq!(sorted, expected);
     }
 
     fn chosen(selection: &Selection, given: &[&str]) -> Vec<String> {

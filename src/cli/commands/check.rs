@@ -59,8 +59,8 @@ impl Check {
         }
         let config = read.map_err(Failure::usage)?;
         let of_settings = settings_warnings(&config);
-        of_settings.iter().try_for_each(|warning| output.line(format!("{file}: warning: {warning}")))?;
-        config.warnings.iter().try_for_each(|warning| output.line(format!("warning: {warning}")))?;
+        of_settings.iter().try_for_each(|warning| output.counts_line(format!("{file}: warning: {warning}")))?;
+        config.warnings.iter().try_for_each(|warning| output.outcome_line(format!("warning: {warning}")))?;
         let entries = count(config.entries.len(), "entry", "entries");
         let warnings = of_settings.len() + config.warnings.len();
         output.line(match warnings {

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use crate::cli::context::configuration;
 use crate::cli::context::filter::Filter;
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::table::{Align, Table};
+use crate::cli::output::table::{Cell, Column, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
@@ -54,13 +54,13 @@ impl Evidence {
         match (self.json, self.csv) {
             (true, _) => context.output.json(&records)?,
             (_, true) => print_csv(&records, &mut context.output)?,
-            _ if self.in_doubt => print_in_doubt(&records, more, &mut context.output)?,
+            _ if self.in_doubt => print_in_doubt(&records, more, now, &mut context.output)?,
             _ => {
-                print(&records, more, &mut context.output)?;
+                print(&records, more, now, &mut context.output)?;
                 let more = window.truncate(&mut in_doubt);
                 if !in_doubt.is_empty() {
                     context.output.line("\nin doubt:")?;
-                    print_in_doubt(&in_doubt, more, &mut context.output)?;
+                    print_in_doubt(&in_doubt, more, now, &mut context.output)?;
                 }
             }
         }
@@ -87,20 +87,26 @@ async fn warn_of_open_intents(journal: &Journal) {
     }
 }
 
-fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Result<()> {
+fn print_in_doubt(records: &[EvidenceRecord], more: bool, now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
     if records.is_empty() {
         return output.line("no evidence is in doubt");
     }
-    let columns = ["RECORDED", "ENTRY", "TARGET", "DIGEST", "PREVIOUS", "SOURCE"].map(|name| (name, Align::Left));
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&[
+        Column::left("RECORDED"),
+        Column::left("ENTRY"),
+        Column::reference("TARGET"),
+        Column::digest("DIGEST"),
+        Column::left("PREVIOUS").optional(),
+        Column::reference("SOURCE"),
+    ]);
     for EvidenceRecord { entry, arrival, .. } in records {
         table.row([
-            units::moment(arrival.ended),
-            entry.clone(),
-            destination(arrival),
-            format!("{}{}", arrival.digest, mark(arrival)),
-            arrival.previous.map(|previous| previous.short()).unwrap_or_default(),
-            arrival.source.clone(),
+            Cell::time(arrival.ended, now),
+            entry.clone().into(),
+            destination(arrival).into(),
+            Cell::digest_with(&arrival.digest, mark(arrival)),
+            arrival.previous.as_ref().map(Cell::digest).unwrap_or_default(),
+            arrival.source.clone().into(),
         ]);
     }
     output.table(&table)?;
@@ -132,29 +138,29 @@ fn destination(arrival: &Arrival) -> String {
     format!("{}{tag}", arrival.target)
 }
 
-fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Result<()> {
+fn print(records: &[EvidenceRecord], more: bool, now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
     if records.is_empty() {
         return output.line("no evidence");
     }
     let mut table = Table::new(&[
-        ("ARRIVED", Align::Left),
-        ("ENTRY", Align::Left),
-        ("TARGET", Align::Left),
-        ("DIGEST", Align::Left),
-        ("PREVIOUS", Align::Left),
-        ("SOURCE", Align::Left),
-        ("BYTES", Align::Right),
+        Column::left("ARRIVED"),
+        Column::left("ENTRY"),
+        Column::reference("TARGET"),
+        Column::digest("DIGEST"),
+        Column::left("PREVIOUS").optional(),
+        Column::reference("SOURCE"),
+        Column::right("BYTES").optional(),
     ]);
     for EvidenceRecord { entry, arrival, recovered, .. } in records {
         let recovered = if recovered.is_some() { " (recovered)" } else { "" };
         table.row([
-            units::moment(arrival.ended),
-            entry.clone(),
-            destination(arrival),
-            format!("{}{}{recovered}", arrival.digest, mark(arrival)),
-            arrival.previous.map(|previous| previous.short()).unwrap_or_default(),
-            arrival.source.clone(),
-            units::bytes(arrival.bytes),
+            Cell::time(arrival.ended, now),
+            entry.clone().into(),
+            destination(arrival).into(),
+            Cell::digest_with(&arrival.digest, &format!("{}{recovered}", mark(arrival))),
+            arrival.previous.as_ref().map(Cell::digest).unwrap_or_default(),
+            arrival.source.clone().into(),
+            units::bytes(arrival.bytes).into(),
         ]);
     }
     output.table(&table)?;
@@ -237,10 +243,16 @@ mod tests {
     #[tokio::test]
     async fn table_shows_arrivals_with_their_digests() {
         let buffer = OutputBuffer::default();
-        print(&records().await, true, &mut buffer.output()).unwrap();
-        let (digest, previous) = (Digest::of(b"v1"), Digest::of(b"v0").short());
-        let expected = format!("2027-01-15T08:00:02Z  api    t/a:v1  {digest}  {previous}  h/a     2.0 KiB\n");
+        let now = "2027-01-15T08:03:02Z".parse().unwrap();
+        print(&records().await, true, now, &mut buffer.output()).unwrap();
+        let (digest, previous) = (Digest::of(b"v1"), Digest::of(b"v0"));
+        let expected = format!("2027-01-15T08:00:02Z\tapi\tt/a:v1\t{digest}\t{previous}\th/a\t2.0 KiB\n");
         assert!(buffer.text().contains(&expected), "{}", buffer.text());
+        let terminal = OutputBuffer::default();
+        print(&records().await, false, now, &mut terminal.terminal(100)).unwrap();
+        let (digest, previous) = (digest.short(), previous.short());
+        let expected = format!("3m ago   api    t/a:v1  sha256:{digest}  sha256:{previous}  h/a     2.0 KiB\n");
+        assert!(terminal.text().contains(&expected), "{}", terminal.text());
         assert!(buffer.text().ends_with("earlier evidence exists: show it with --limit, --until, --json or --csv\n"));
     }
 }

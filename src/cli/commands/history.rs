@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::io;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use crate::cli::context::configuration::{self, RecordedRuns};
 use crate::cli::context::filter::Filter;
 use crate::cli::context::invocation::Context;
 use crate::cli::context::watch;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::table::{Align, Table};
+use crate::cli::output::table::{Cell, Column, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::journal::{EvidenceFilter, HistoryFilter, Journal, RunId, RunRecord};
@@ -53,7 +53,7 @@ impl History {
         if self.json {
             output.json(&runs)?;
         } else {
-            print(&runs, output)?;
+            print(&runs, now, output)?;
             if more {
                 output.line("earlier runs exist: show them with --limit, --until or --json")?;
             }
@@ -75,30 +75,30 @@ impl History {
     }
 }
 
-pub(crate) fn print(runs: &[RunRecord], output: &mut Output) -> io::Result<()> {
+pub(crate) fn print(runs: &[RunRecord], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
     if runs.is_empty() {
         return output.line("no runs");
     }
     let mut table = Table::new(&[
-        ("RUN", Align::Right),
-        ("ENTRY", Align::Left),
-        ("TRIGGER", Align::Left),
-        ("STARTED", Align::Left),
-        ("TOOK", Align::Left),
-        ("OUTCOME", Align::Left),
-        ("TAGS", Align::Left),
-        ("BYTES", Align::Right),
+        Column::right("RUN"),
+        Column::left("ENTRY"),
+        Column::left("TRIGGER").optional(),
+        Column::left("STARTED"),
+        Column::left("TOOK").optional(),
+        Column::left("OUTCOME"),
+        Column::left("TAGS"),
+        Column::right("BYTES"),
     ]);
     for run in runs {
         table.row([
-            run.id.to_string(),
-            run.entry.clone(),
-            run.trigger.word().to_owned(),
-            units::moment(run.started),
-            run.ended.map(|ended| units::between(run.started, ended)).unwrap_or_default(),
-            run.outcome.map_or("running", |outcome| outcome.word()).to_owned(),
-            run.tags.to_string(),
-            units::bytes(run.bytes),
+            run.id.to_string().into(),
+            run.entry.clone().into(),
+            run.trigger.word().into(),
+            Cell::time(run.started, now),
+            run.ended.map(|ended| units::between(run.started, ended)).unwrap_or_default().into(),
+            Cell::outcome(run.outcome.map_or("running", |outcome| outcome.word())),
+            Cell::counts(&run.tags),
+            units::bytes(run.bytes).into(),
         ]);
     }
     output.table(&table)?;
@@ -112,7 +112,7 @@ pub(crate) fn print(runs: &[RunRecord], output: &mut Output) -> io::Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use chrono::{DateTime, TimeDelta};
+    use chrono::TimeDelta;
 
     use super::*;
     use crate::cli::output::writer::tests::OutputBuffer;
@@ -171,12 +171,16 @@ pub(crate) mod tests {
         let journal = journal_of_two_runs(folder.path()).await;
         let runs = journal.history(&HistoryFilter::default()).await.unwrap();
         let buffer = OutputBuffer::default();
-        print(&runs, &mut buffer.output()).unwrap();
-        let expected = "RUN  ENTRY  TRIGGER  STARTED               TOOK  OUTCOME    TAGS        BYTES\n  \
-                        2  api    manual   2027-01-15T08:01:00Z  15s   failed     no tags   2.0 KiB\n  \
-                        1  api    manual   2027-01-15T08:00:00Z  15s   succeeded  1 copied  2.0 KiB\n\
+        print(&runs, time_at(180), &mut buffer.terminal(80)).unwrap();
+        let expected = "RUN  ENTRY  TRIGGER  STARTED  TOOK  OUTCOME    TAGS        BYTES\n  \
+                        2  api    manual   2m ago   15s   failed     no tags   2.0 KiB\n  \
+                        1  api    manual   3m ago   15s   succeeded  1 copied  2.0 KiB\n\
                         run 2: source h/a: listing tags: denied\n";
         assert_eq!(buffer.text(), expected);
+        let pipe = OutputBuffer::default();
+        print(&runs, time_at(180), &mut pipe.output()).unwrap();
+        let row = "1\tapi\tmanual\t2027-01-15T08:00:00Z\t15s\tsucceeded\t1 copied\t2.0 KiB";
+        assert_eq!(pipe.text().lines().nth(2), Some(row));
     }
 
     #[tokio::test]

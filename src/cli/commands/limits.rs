@@ -12,14 +12,14 @@ use crate::cli::context::invocation::Context;
 use crate::cli::context::registry_selection::RegistrySelection;
 use crate::cli::context::{completion, configuration};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::table::{Align, Table};
+use crate::cli::output::table::{Column, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::config::Config;
 use crate::journal::{Journal, QuotaRecord};
 use crate::json_form;
 use crate::oci::RegistryHost;
-use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin, Rate, Window};
+use crate::registry::{Bandwidth, Bucket, Flavor, InForce, LimitProfile, LimitsInForce, Options, Origin, Rate, Window};
 
 /// Arguments of `transship limits`.
 #[derive(Debug, clap::Args)]
@@ -28,10 +28,19 @@ pub struct Limits {
     /// is possible [default: all registries of the configuration]
     #[arg(value_name = "ENTRY|HOST", add = ArgValueCompleter::new(completion::entries_and_registries))]
     pub selected: Vec<EntryPattern>,
-    /// Print JSON
+    /// Show also the limits that are not set and have their defaults
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON, with all limits
     #[arg(long)]
     pub json: bool,
 }
+
+/// Name of the limit of requests in flight.
+const CONCURRENT: &str = "concurrent";
+
+/// Origin of a limit that nothing sets.
+const DEFAULT: &str = "default";
 
 /// Limit of a registry.
 struct LimitLine {
@@ -76,16 +85,49 @@ impl Limits {
         for (host, lines) in &mut registries {
             lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(quota_line));
         }
-        let columns = ["REGISTRY", "LIMIT", "FIGURE", "FROM"].map(|name| (name, Align::Left));
+        let columns =
+            [Column::left("REGISTRY"), Column::left("LIMIT"), Column::sentence("FIGURE"), Column::left("FROM")];
         let mut table = Table::new(&columns);
+        let is_shown = |line: &&LimitLine| self.all || line.from != DEFAULT;
         for (host, lines) in &registries {
-            lines.iter().for_each(|line| table.row(line.cells(host.as_str())));
+            lines.iter().filter(is_shown).for_each(|line| table.row(line.cells(host.as_str())));
         }
-        table.row(total.cells("all together"));
-        output.table(&table)?;
+        Some(&total).filter(is_shown).into_iter().for_each(|total| table.row(total.cells("all together")));
+        if !table.is_empty() {
+            output.table(&table)?;
+        }
+        for (host, lines) in registries.iter().filter(|(_, lines)| !lines.iter().any(|line| is_shown(&line))) {
+            let concurrent = lines.iter().find(|line| line.limit == CONCURRENT).and_then(|line| line.figure.as_deref());
+            let concurrent = concurrent.unwrap_or("none");
+            output.line(format!("{host}: default limits ({CONCURRENT} {concurrent}), see --all"))?;
+        }
+        for hint in registries.iter().filter_map(|(host, _)| profile_hint(host, config)) {
+            output.line(hint)?;
+        }
         Ok(Exit::Ok)
     }
 }
+
+/// Returns a hint for a registry whose limits depend on a tier that neither its host name nor its `kind` states.
+fn profile_hint(host: &RegistryHost, config: &Config) -> Option<String> {
+    let unnamed = Options::default();
+    let options = config.registries.get(host).unwrap_or(&unnamed);
+    let flavor = Flavor::resolve(host, options.flavor);
+    if options.limits.in_force(host, options.flavor).profile != NO_PROFILE {
+        return None;
+    }
+    let is_of_flavor = |name: &&str| name.strip_prefix(flavor.name).is_some_and(|tier| tier.starts_with('-'));
+    let profiles: Vec<&str> = LimitProfile::NAMES.into_iter().filter(is_of_flavor).collect();
+    let (last, others) = profiles.split_last()?;
+    let profiles = format!("{} or {last}", others.join(", "));
+    Some(format!(
+        "{host}: the limits of its kind ({}) depend on the tier: set `limits.profile` to {profiles}",
+        flavor.name
+    ))
+}
+
+/// Profile that neither the configuration nor the registry determines.
+const NO_PROFILE: InForce<&LimitProfile> = InForce { value: None, origin: Origin::Default };
 
 fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
     let limits: LimitsInForce = options.limits.in_force(host, options.flavor);
@@ -94,7 +136,7 @@ fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<LimitLine> {
     let mut lines = vec![LimitLine::new("profile", limits.profile, known, |profile| json!(profile.to_string()))];
     lines.extend(Bucket::ALL.map(|bucket| LimitLine::new(bucket.name(), limits.rate(bucket), known, rate)));
     lines.push(bandwidth_line(limits.bandwidth.as_ref()));
-    lines.push(LimitLine::new("concurrent", limits.concurrent, known, |count| json!(count)));
+    lines.push(LimitLine::new(CONCURRENT, limits.concurrent, known, |count| json!(count)));
     lines.push(reserve_line(options.limits.reserve_pulls));
     lines
 }
@@ -114,13 +156,13 @@ fn quota_line(quota: &QuotaRecord) -> LimitLine {
 }
 
 fn reserve_line(reads: u64) -> LimitLine {
-    let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, "default") };
+    let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, DEFAULT) };
     let value = if reads > 0 { json!(reads) } else { Value::Null };
     LimitLine { limit: "reserve_pulls".to_owned(), figure, from: from.to_owned(), value }
 }
 
 fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> LimitLine {
-    let from = if bandwidth.is_some() { "set" } else { "default" };
+    let from = if bandwidth.is_some() { "set" } else { DEFAULT };
     let value = bandwidth.map_or(Value::Null, |bandwidth| bandwidth.windows().iter().map(window_json).collect());
     let figure = bandwidth.map(ToString::to_string);
     LimitLine { limit: "bandwidth".to_owned(), figure, from: from.to_owned(), value }
@@ -142,7 +184,7 @@ impl LimitLine {
             Origin::Set => "set",
             Origin::Profile => "profile",
             Origin::Known => known,
-            Origin::Default => "default",
+            Origin::Default => DEFAULT,
         };
         let figure = in_force.value.as_ref().map(ToString::to_string);
         let value = in_force.value.map_or(Value::Null, as_json);
@@ -195,6 +237,10 @@ sync:
 "#;
 
     fn printed(hosts: &[&str], json: bool) -> String {
+        printed_with(hosts, false, json)
+    }
+
+    fn printed_with(hosts: &[&str], all: bool, json: bool) -> String {
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let selected = patterns(hosts);
         let buffer = OutputBuffer::default();
@@ -206,68 +252,44 @@ sync:
             remaining: 24,
             reported: "2026-05-10T08:00:00Z".parse().unwrap(),
         };
-        Limits { selected, json }.print(&config, &[quota], &mut buffer.output()).unwrap();
+        Limits { selected, all, json }.print(&config, &[quota], &mut buffer.terminal(120)).unwrap();
         buffer.text()
     }
 
     #[test]
-    fn configured_registries_are_shown_with_origins_of_limits() {
+    fn only_limits_that_differ_from_the_default_are_shown() {
         let expected = "\
 REGISTRY            LIMIT           FIGURE                                         FROM
 docker.io           profile         docker-hub                                     host
-docker.io           requests        none                                           default
-docker.io           reads           none                                           default
-docker.io           writes          none                                           default
-docker.io           uploads         none                                           default
-docker.io           deletes         none                                           default
-docker.io           referrer_lists  none                                           default
-docker.io           bandwidth       none                                           default
 docker.io           concurrent      16                                             profile
 docker.io           reserve_pulls   20                                             set
 docker.io           pulls as bot    24 of 100 left in 6h                           reported 2026-05-10T08:00:00Z
 images.example.com  profile         ecr                                            kind
-images.example.com  requests        none                                           default
-images.example.com  reads           none                                           default
-images.example.com  writes          none                                           default
 images.example.com  uploads         10/s                                           profile
-images.example.com  deletes         none                                           default
-images.example.com  referrer_lists  none                                           default
-images.example.com  bandwidth       none                                           default
-images.example.com  concurrent      32                                             default
-images.example.com  reserve_pulls   none                                           default
-mirror.example      profile         none                                           default
-mirror.example      requests        none                                           default
-mirror.example      reads           none                                           default
-mirror.example      writes          none                                           default
-mirror.example      uploads         none                                           default
-mirror.example      deletes         none                                           default
-mirror.example      referrer_lists  none                                           default
-mirror.example      bandwidth       none                                           default
-mirror.example      concurrent      32                                             default
-mirror.example      reserve_pulls   none                                           default
 prod.azurecr.io     profile         acr-premium                                    set
-prod.azurecr.io     requests        none                                           default
 prod.azurecr.io     reads           none                                           set
 prod.azurecr.io     writes          500/min                                        set
-prod.azurecr.io     uploads         none                                           default
 prod.azurecr.io     deletes         2000/min                                       profile
 prod.azurecr.io     referrer_lists  1000/min                                       profile
 prod.azurecr.io     bandwidth       200MiB/s                                       set
 prod.azurecr.io     concurrent      16                                             set
-prod.azurecr.io     reserve_pulls   none                                           default
 quay.io             profile         quay                                           host
-quay.io             requests        none                                           default
-quay.io             reads           none                                           default
-quay.io             writes          none                                           default
-quay.io             uploads         none                                           default
-quay.io             deletes         none                                           default
-quay.io             referrer_lists  none                                           default
-quay.io             bandwidth       none                                           default
 quay.io             concurrent      8                                              profile
-quay.io             reserve_pulls   none                                           default
 all together        bandwidth       50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/s  set
+mirror.example: default limits (concurrent 32), see --all
 ";
         assert_eq!(printed(&[], false), expected);
+        let all = printed_with(&["mirror.example"], true, false);
+        assert_eq!(all.lines().filter(|line| line.ends_with(DEFAULT)).count(), 10, "{all}");
+    }
+
+    #[test]
+    fn registry_of_unknown_tier_has_a_hint_about_its_profile() {
+        let shown = printed(&["test.azurecr.io"], false);
+        let hint = "test.azurecr.io: the limits of its kind (acr) depend on the tier: set `limits.profile` to acr-basic, \
+                    acr-standard or acr-premium\n";
+        assert!(shown.ends_with(hint), "{shown}");
+        assert!(!printed(&["prod.azurecr.io"], false).contains("tier"));
     }
 
     #[test]

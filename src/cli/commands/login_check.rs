@@ -51,7 +51,7 @@ fn print(reports: &[LoginReport], output: &mut Output) -> std::io::Result<()> {
         }
         output.line(&report.registry)?;
         for check in &report.checks {
-            output.line(format!("  {:<6}  {}: {}", verdict(check), subject(check), check.detail))?;
+            output.outcome_line(format!("  {:<6}  {}: {}", verdict(check), subject(check), check.detail))?;
         }
     }
     Ok(())

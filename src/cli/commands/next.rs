@@ -9,7 +9,7 @@ use crate::cli::context::invocation::Context;
 use crate::cli::context::upcoming_runs::{RunObstacles, backed_off_until, upcoming_runs};
 use crate::cli::context::{completion, configuration};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::table::{Align, Table};
+use crate::cli::output::table::{Column, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::config::Entry;
@@ -62,12 +62,9 @@ impl Next {
             return Ok(output.json(&upcoming)?);
         }
         if !upcoming.is_empty() {
-            let mut table = Table::new(&[
-                ("AT", Align::Left),
-                ("IN", Align::Left),
-                ("ENTRY", Align::Left),
-                ("SCHEDULE", Align::Left),
-            ]);
+            let columns =
+                [Column::left("AT"), Column::left("IN"), Column::left("ENTRY"), Column::left("SCHEDULE").optional()];
+            let mut table = Table::new(&columns);
             for run in upcoming {
                 let wait = TimeDelta::seconds((run.at - now).num_seconds()).to_std().unwrap_or_default();
                 let wait = humantime::format_duration(wait).to_string();
@@ -75,14 +72,15 @@ impl Next {
             }
             output.table(&table)?;
         }
+        let times = output.times(now);
         for pause in entries.iter().filter_map(|entry| obstacles.pause(entry, now)) {
-            output.line(format!("{}: {}", pause.entry, units::pause(pause.since, pause.until)))?;
+            output.line(format!("{}: {}", pause.entry, times.pause(pause.since, pause.until)))?;
         }
         for entry in entries {
             let Some(streak) = obstacles.streak(entry) else { continue };
             if let Some(until) = backed_off_until(entry, streak, now) {
-                let (entry, failures, until) = (&streak.entry, streak.failures, units::moment(until));
-                output.line(format!("{entry}: failed {failures} times in a row; backed off until {until}"))?;
+                let (entry, failures, until) = (&streak.entry, streak.failures, times.until(until));
+                output.counts_line(format!("{entry}: failed {failures} times in a row; backed off {until}"))?;
             }
         }
         let manual = entries.iter().filter(|entry| entry.schedule == Schedule::Never);
@@ -119,7 +117,9 @@ sync:
         let entries: Vec<&Entry> = config.entries.iter().filter(|entry| names.contains(&entry.name.as_str())).collect();
         let buffer = OutputBuffer::default();
         let now = "2026-05-10T00:30:00Z".parse().unwrap();
-        Next { entries: Vec::new(), limit: count, json }.print(&entries, obstacles, now, &mut buffer.output()).unwrap();
+        Next { entries: Vec::new(), limit: count, json }
+            .print(&entries, obstacles, now, &mut buffer.terminal(80))
+            .unwrap();
         buffer.text()
     }
 
@@ -155,8 +155,8 @@ manual only: hand
 AT                    IN       ENTRY  SCHEDULE
 2026-05-10T18:00:00Z  17h 30m  often  every 6h UTC
 2026-05-11T00:00:00Z  23h 30m  often  every 6h UTC
-nightly: paused since 2026-05-09T12:00:00Z
-often: paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
+nightly: paused for 13h
+often: paused for 13h, for another 12h
 manual only: hand
 ";
         assert_eq!(printed_with(&pauses, &["nightly", "often", "hand"], 2, false), expected);
@@ -181,7 +181,7 @@ manual only: hand
         let expected = "\
 AT                    IN        ENTRY    SCHEDULE
 2026-05-11T01:00:00Z  1day 30m  nightly  0 3 * * * Europe/Berlin
-nightly: failed 9 times in a row; backed off until 2026-05-10T01:15:00Z
+nightly: failed 9 times in a row; backed off for another 45m
 ";
         assert_eq!(printed_with(&obstacles, &["nightly"], 1, false), expected);
         assert_eq!(printed_with(&obstacles, &["often"], 1, false), printed(&["often"], 1, false));

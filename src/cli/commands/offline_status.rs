@@ -10,9 +10,8 @@ use crate::cli::context::configuration::entry_names;
 use crate::cli::context::entry_pattern::{EntryPattern, select_names};
 use crate::cli::context::upcoming_runs::{backed_off_until, first_upcoming};
 use crate::cli::exit::Failure;
-use crate::cli::output::snapshot::last_error;
-use crate::cli::output::table::{Align, Table};
-use crate::cli::output::units;
+use crate::cli::output::snapshot::{NONE_WHILE_PAUSED, last_error};
+use crate::cli::output::table::{Cell, Column, Table};
 use crate::cli::output::writer::Output;
 use crate::config::{Config, Entry};
 use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecord};
@@ -72,50 +71,65 @@ impl OfflineStatus {
     /// contains.
     fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
         let mut table = Table::new(&[
-            ("ENTRY", Align::Left),
-            ("LAST RUN", Align::Left),
-            ("OUTCOME", Align::Left),
-            ("TAGS", Align::Left),
-            ("NEXT RUN", Align::Left),
+            Column::left("ENTRY"),
+            Column::left("LAST RUN"),
+            Column::left("OUTCOME"),
+            Column::left("TAGS"),
+            Column::left("NEXT RUN"),
         ]);
         for entry in entries {
-            table.row(self.row(entry.name.as_str(), self.next(entry, now)));
+            table.row(self.row(entry.name.as_str(), self.next(entry, now), now));
         }
         let is_known = |run: &&RunRecord| entries.iter().any(|entry| entry.name.as_str() == run.entry);
         for run in self.runs.iter().filter(|run| !is_known(run)) {
-            table.row(self.row(&run.entry, "not in the configuration".to_owned()));
+            table.row(self.row(&run.entry, "not in the configuration".into(), now));
         }
         output.table(&table)?;
+        let times = output.times(now);
+        for pause in entries.iter().filter_map(|entry| self.pause(entry, now)) {
+            output.counts_line(format!("{}: {}", pause.entry, times.pause(pause.since, pause.until)))?;
+        }
         for run in &self.runs {
             if let Some(error) = &run.error {
                 let streak = self.failures.get(&run.entry);
                 let entry = entries.iter().find(|entry| entry.name.as_str() == run.entry);
                 let backed_off = entry.zip(streak).and_then(|(entry, streak)| backed_off_until(entry, streak, now));
-                output.line(last_error(&run.entry, error, streak.map_or(0, |streak| streak.failures), backed_off))?;
+                output.line(last_error(
+                    &run.entry,
+                    error,
+                    streak.map_or(0, |streak| streak.failures),
+                    backed_off,
+                    times,
+                ))?;
             }
         }
         Ok(())
     }
 
-    fn row(&self, name: &str, next: String) -> [String; 5] {
+    fn row(&self, name: &str, next: Cell, now: DateTime<Utc>) -> [Cell; 5] {
         let run = self.runs.iter().find(|run| run.entry == name);
-        let (last, outcome, tags) = match run {
-            None => ("none yet".to_owned(), "", String::new()),
+        let [last, outcome, tags] = match run {
+            None => ["none yet".into(), Cell::default(), Cell::default()],
             Some(run) => {
                 let outcome = run.outcome.map_or("not ended", |outcome| outcome.word());
-                (units::moment(run.ended.unwrap_or(run.started)), outcome, run.tags.to_string())
+                let last = Cell::time(run.ended.unwrap_or(run.started), now);
+                [last, Cell::outcome(outcome), Cell::counts(&run.tags)]
             }
         };
-        [name.to_owned(), last, outcome.to_owned(), tags, next]
+        [name.into(), last, outcome, tags, next]
     }
 
-    fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
-        let mut pauses = self.pauses.iter().filter(|pause| pause.ended_at(now).is_none());
-        let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
+    /// Returns the active pause of an entry.
+    fn pause(&self, entry: &Entry, now: DateTime<Utc>) -> Option<&PauseRecord> {
+        self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.ended_at(now).is_none())
+    }
+
+    fn next(&self, entry: &Entry, now: DateTime<Utc>) -> Cell {
+        let pause = self.pause(entry, now);
         match (first_upcoming(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
-            (_, Some(pause)) => units::pause(pause.since, pause.until),
-            (Some(next), None) => units::moment(next),
-            (None, None) => "manual only".to_owned(),
+            (Some(next), _) => Cell::time(next, now),
+            (None, Some(_)) => NONE_WHILE_PAUSED.into(),
+            (None, None) => "manual only".into(),
         }
     }
 }
@@ -157,13 +171,14 @@ sync:
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let buffer = OutputBuffer::default();
         let status = OfflineStatus::read(&journal).await.unwrap();
-        status.print(&config.entries, at("10T00:30"), &mut buffer.output()).unwrap();
+        status.print(&config.entries, at("10T00:30"), &mut buffer.terminal(80)).unwrap();
         let expected = "\
-ENTRY    LAST RUN              OUTCOME    TAGS         NEXT RUN
-nightly  2026-05-09T03:00:00Z  failed     2 unchanged  2026-05-10T03:00:00Z
-paused   none yet                                      paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
-hand     none yet                                      manual only
-gone     2026-05-09T04:00:00Z  succeeded  2 unchanged  not in the configuration
+ENTRY    LAST RUN  OUTCOME    TAGS         NEXT RUN
+nightly  22h ago   failed     2 unchanged  in 3h
+paused   none yet                          in 18h
+hand     none yet                          manual only
+gone     21h ago   succeeded  2 unchanged  not in the configuration
+paused: paused for 13h, for another 12h
 nightly: source: listing tags: denied (2 times in a row)
 ";
         assert_eq!(buffer.text(), expected);
@@ -173,7 +188,7 @@ nightly: source: listing tags: denied (2 times in a row)
         let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();
         status.print(&config.entries, at("09T03:00"), &mut buffer.output()).unwrap();
         let (shown, ending) = (buffer.text(), "(2 times in a row; backed off until 2026-05-09T03:02:00Z)\n");
-        assert!(shown.contains("2 unchanged  2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
+        assert!(shown.contains("2 unchanged\t2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
     }
 
     #[tokio::test]
@@ -189,9 +204,6 @@ nightly: source: listing tags: denied (2 times in a row)
         print(&config, &[], DateTime::from_timestamp(1_800_000_000, 0).unwrap(), &mut buffer.output()).await.unwrap();
         let (known, rest) = buffer.text().split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         assert!(known.ends_with("; next scheduled runs:"), "{known}");
-        assert_eq!(
-            rest,
-            "ENTRY  LAST RUN  OUTCOME  TAGS  NEXT RUN\na      none yet                 2027-01-16T03:00:00Z\n"
-        );
+        assert_eq!(rest, "ENTRY\tLAST RUN\tOUTCOME\tTAGS\tNEXT RUN\na\tnone yet\t\t\t2027-01-16T03:00:00Z\n");
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::context::entry_pattern::EntryPattern;
 use crate::cli::context::invocation::Context;
 use crate::cli::context::{completion, configuration, runner};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::table::{Align, Table};
+use crate::cli::output::table::{Cell, Column, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::plan::Action;
@@ -55,9 +55,7 @@ pub(super) fn print(preview: &EntryPreview, explain: bool, output: &mut Output) 
     output.line(headline(preview))?;
     let changes: Vec<&TagPreview> = tags(preview).filter(|tag| is_pending(tag)).collect();
     if !changes.is_empty() {
-        for line in changes_table(&changes).lines() {
-            output.line(format!("  {line}"))?;
-        }
+        output.indented_table(&changes_table(&changes))?;
     }
     for problem in tags(preview).filter_map(problem_line) {
         output.line(format!("  {problem}"))?;
@@ -117,22 +115,28 @@ fn headline(preview: &EntryPreview) -> String {
 
 fn changes_table(changes: &[&TagPreview]) -> Table {
     let mut table = Table::new(&[
-        ("TAG", Align::Left),
-        ("ACTION", Align::Left),
-        ("NOW", Align::Left),
-        ("THEN", Align::Left),
-        ("TARGET", Align::Left),
+        Column::left("TAG"),
+        Column::left("ACTION"),
+        Column::left("NOW").optional(),
+        Column::left("THEN").optional(),
+        Column::reference("TARGET"),
     ]);
     for tag in changes {
-        let then = tag.digest.map(|digest| digest.short()).unwrap_or_default();
+        let then = tag.digest.as_ref().map(Cell::digest).unwrap_or_default();
         let (action, now) = match &tag.action {
-            Some(Action::Replace { previous }) => ("replace".to_owned(), previous.short()),
+            Some(Action::Replace { previous }) => ("replace".to_owned(), Cell::digest(previous)),
             Some(Action::ReplaceKeeping { previous, under }) => {
-                (format!("replace, old one as {under}"), previous.short())
+                (format!("replace, old one as {under}"), Cell::digest(previous))
             }
-            _ => ("copy".to_owned(), String::new()),
+            _ => ("copy".to_owned(), Cell::default()),
         };
-        table.row([short_name(tag), action, now, then, tag.target.clone()]);
+        table.row([
+            Cell::shortened(tag_or_digest(tag), short_name(tag)),
+            Cell::outcome(action),
+            now,
+            then,
+            tag.target.clone().into(),
+        ]);
     }
     table
 }
@@ -237,11 +241,10 @@ mod tests {
     fn changes_show_both_digests_and_exit_with_3_on_request() {
         let previous = Digest::of(b"old");
         let plan = plan(vec![planned("v1", Action::Copy), planned("v2", Action::Replace { previous })]);
-        let (v1, v2) = (Digest::of(b"v1").short(), Digest::of(b"v2").short());
+        let (v1, v2) = (Digest::of(b"v1"), Digest::of(b"v2"));
         let expected = format!(
-            "a: 1 to copy, 1 to replace\n  TAG  ACTION   NOW           THEN          TARGET\n  \
-             v1   copy                   {v1}  t/a\n  v2   replace  {}  {v2}  t/a\n",
-            previous.short()
+            "a: 1 to copy, 1 to replace\n  TAG\tACTION\tNOW\tTHEN\tTARGET\n  \
+             v1\tcopy\t\t{v1}\tt/a\n  v2\treplace\t{previous}\t{v2}\tt/a\n"
         );
         assert_eq!(printed(&plan, false), expected);
         assert_eq!((exit(std::slice::from_ref(&plan), false), exit(&[plan], true)), (Exit::Ok, Exit::ChangesPending));

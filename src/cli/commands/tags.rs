@@ -8,9 +8,11 @@ use crate::cli::context::connection::Connection;
 use crate::cli::context::invocation::Context;
 use crate::cli::context::location::ContentLocation;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::table::{Align, Table};
+use crate::cli::output::table::{Cell, Column, Table};
+use crate::cli::output::units;
 use crate::cli::output::writer::Output;
 use crate::oci::{Digest, ManifestRef, Tag};
+use crate::plan::sort_newest_first;
 use crate::store::{Source, StoreError, TagEntry};
 
 /// Number of tags that are resolved concurrently. The registry's own limits apply as well.
@@ -61,16 +63,16 @@ impl Tags {
         if self.names {
             return Ok(lines.iter().try_for_each(|line| output.line(&line.tag))?);
         }
-        let mut table = Table::new(&[("TAG", Align::Left), ("DIGEST", Align::Left)]);
+        let mut table = Table::new(&[Column::left("TAG"), Column::digest("DIGEST")]);
         for line in lines {
-            let digest = line.digest.map_or_else(|| "gone".to_owned(), |digest| digest.to_string());
-            table.row([line.tag.to_string(), digest]);
+            let digest = line.digest.as_ref().map_or_else(|| "gone".into(), Cell::digest);
+            table.row([Cell::shortened(line.tag.to_string(), units::tag_name(&line.tag)), digest]);
         }
         Ok(output.table(&table)?)
     }
 }
 
-/// Returns all tags in the order of the listing. Tags that are listed without a digest are resolved one by one.
+/// Returns all tags, the newest version first, and the tags of signatures last. Tags that are listed without a digest are resolved one by one.
 async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<TagLine>, StoreError> {
     let listed = source.tags().filter_map(async |entry| match entry {
         Ok(TagEntry::Tag(tag, digest) | TagEntry::Locked(tag, digest)) => Some(Ok((tag, digest))),
@@ -92,7 +94,9 @@ async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<TagLine>
         }
         Ok(TagLine { tag, digest })
     });
-    resolved.buffered(CONCURRENT_LOOKUPS).try_collect().await
+    let mut lines: Vec<TagLine> = resolved.buffered(CONCURRENT_LOOKUPS).try_collect().await?;
+    sort_newest_first(&mut lines, |line| &line.tag);
+    Ok(lines)
 }
 
 #[cfg(test)]
@@ -150,17 +154,19 @@ pub(crate) mod tests {
             layout.resolve(&ManifestRef::Tag(tag.parse().unwrap())).await.unwrap().unwrap().digest.to_string()
         };
         let (v1, latest) = (digest("v1").await, digest("latest").await);
-        let table = printed(false, false, &*layout).await;
-        assert_eq!(table.lines().next(), Some("TAG     DIGEST"));
-        assert!(
-            table.contains(&format!("v1      {v1}\n")) && table.contains(&format!("latest  {latest}\n")),
-            "{table}"
-        );
-        let mut names: Vec<String> = printed(true, false, &*layout).await.lines().map(str::to_owned).collect();
-        names.sort();
-        assert_eq!(names, ["latest", "v1"]);
+        assert_eq!(printed(false, false, &*layout).await, format!("TAG\tDIGEST\nv1\t{v1}\nlatest\t{latest}\n"));
+        assert_eq!(printed(true, false, &*layout).await, "v1\nlatest\n");
         let json: Vec<serde_json::Value> = serde_json::from_str(&printed(false, true, &*layout).await).unwrap();
         assert!(json.contains(&serde_json::json!({"tag": "v1", "digest": v1})), "{json:?}");
+    }
+
+    #[tokio::test]
+    async fn tags_are_listed_with_the_newest_version_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let signature = format!("sha256-{}.sig", Digest::of(b"x").hex());
+        let layout = layout_of(folder.path(), &["1.1.0", "latest", &signature, "1.0.0", "1.10.0", "1.2.0"]).await;
+        let expected = format!("1.10.0\n1.2.0\n1.1.0\n1.0.0\nlatest\n{signature}\n");
+        assert_eq!(printed(true, false, &*layout).await, expected);
     }
 
     #[tokio::test]

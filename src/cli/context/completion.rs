@@ -9,6 +9,7 @@ use clap_complete::engine::CompletionCandidate;
 use super::configuration;
 use crate::cli::context::invocation::Global;
 use crate::cli::logging::LogFormat;
+use crate::cli::output::style::ColorMode;
 use crate::config::{Config, default_journal};
 use crate::journal::Journal;
 
@@ -66,7 +67,14 @@ fn recorded_names(path: PathBuf) -> Option<Vec<String>> {
 fn global_arguments(words: impl Iterator<Item = String>) -> Global {
     let config = named_configuration(words).map(PathBuf::from);
     let config = config.or_else(|| std::env::var_os("TRANSSHIP_CONFIG").map(PathBuf::from));
-    Global { config, quiet: true, verbose: 0, log_format: LogFormat::Auto, announces_configuration: false }
+    Global {
+        config,
+        quiet: true,
+        verbose: 0,
+        log_format: LogFormat::Auto,
+        color: ColorMode::Never,
+        announces_configuration: false,
+    }
 }
 
 /// Returns the value of `--config` in the user's command line. The shell passes the command line after a `--`, and does

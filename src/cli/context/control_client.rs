@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use chrono::Utc;
 use clap_complete::engine::ArgValueCompleter;
 
 use super::entry_pattern::{EntryPattern, select_names};
@@ -12,7 +13,8 @@ use super::{completion, configuration};
 use crate::cli::context::invocation::Context;
 use crate::cli::context::invocation::Global;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::{units, writer};
+use crate::cli::output::units::Times;
+use crate::cli::output::writer;
 use crate::config::ControlSocket;
 use crate::control::{
     Action, Client, ClientError, ENTRIES_AT_MOST, EntryResult, PauseOptions, Reply, Request, RunResult, TriggerOptions,
@@ -142,7 +144,7 @@ impl DaemonArguments {
         if self.json {
             return Ok(());
         }
-        let line = reply_line(reply, action);
+        let line = reply_line(reply, action, context.output.times(Utc::now()));
         let is_error = match reply {
             Reply::Refused { .. } => true,
             Reply::Entry { result, .. } => {
@@ -153,7 +155,7 @@ impl DaemonArguments {
             writer::print_error(format!("error: {line}"));
             return Ok(());
         }
-        context.output.line(line)?;
+        context.output.counts_line(line)?;
         Ok(context.output.flush()?)
     }
 }
@@ -187,7 +189,7 @@ fn with_remedy(failure: Failure, remedy: &str) -> Failure {
     })
 }
 
-fn reply_line(reply: &Reply, action: Action) -> String {
+fn reply_line(reply: &Reply, action: Action, times: Times) -> String {
     let (entry, result) = match reply {
         Reply::Refused { error } => return error.clone(),
         Reply::Entry { entry, result } => (entry, result),
@@ -200,7 +202,7 @@ fn reply_line(reply: &Reply, action: Action) -> String {
         EntryResult::RunsAlready => format!("{entry}: already running"),
         EntryResult::Paused => match action {
             Action::Pause(PauseOptions { until: Some(until) }) => {
-                format!("{entry}: paused until {}", units::moment(until))
+                format!("{entry}: paused {}", times.until(until))
             }
             _ => format!("{entry}: paused"),
         },
@@ -285,7 +287,7 @@ mod tests {
     fn pause_is_shown_with_its_end() {
         let reply = Reply::Entry { entry: "a".into(), result: EntryResult::Paused };
         let until = "2026-11-21T19:15:00Z".parse().unwrap();
-        let line = |until| reply_line(&reply, Action::Pause(PauseOptions { until }));
+        let line = |until| reply_line(&reply, Action::Pause(PauseOptions { until }), Times::Exact);
         assert_eq!(line(Some(until)), "a: paused until 2026-11-21T19:15:00Z");
         assert_eq!(line(None), "a: paused");
     }

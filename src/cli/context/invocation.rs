@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use crate::cli::logging::LogFormat;
+use crate::cli::output::style::ColorMode;
 use crate::cli::output::writer::Output;
 
 /// Arguments of every command.
@@ -26,6 +27,9 @@ pub struct Global {
     /// Format of log lines on standard error; TRANSSHIP_LOG sets the filter (info, debug, transship=trace)
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = GLOBAL)]
     pub log_format: LogFormat,
+    /// Use of colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, help_heading = GLOBAL)]
+    pub color: ColorMode,
     /// True if the command prints the path of its configuration to standard error. The command line has no option for
     /// this field.
     #[arg(skip)]
@@ -69,7 +73,8 @@ pub(crate) mod tests {
     /// Returns the global arguments of an empty command line.
     pub(crate) fn global() -> Global {
         let log_format = LogFormat::Auto;
-        Global { config: None, quiet: false, verbose: 0, log_format, announces_configuration: false }
+        let color = ColorMode::Auto;
+        Global { config: None, quiet: false, verbose: 0, log_format, color, announces_configuration: false }
     }
 
     /// Returns a context that has no configuration and discards the output.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::cli::context::invocation::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::writer::Output;
+use crate::cli::output::writer::{Output, OutputForm};
 
 /// Time between two outputs.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub(crate) async fn repeat(
     let mut is_first = true;
     loop {
         let buffer = Buffer::default();
-        let mut output = Output::new(Box::new(buffer.clone()));
+        let mut output = Output::new(Box::new(buffer.clone())).in_form(OutputForm::of_stdout());
         let shown = tokio::select! {
             shown = frame(&mut output) => shown,
             () = context.interrupted.cancelled() => return Ok(Exit::Ok),

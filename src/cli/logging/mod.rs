@@ -5,7 +5,7 @@ mod form;
 mod journal;
 mod line;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -22,6 +22,8 @@ use tracing_subscriber::{Layer as _, filter::FilterExt as _};
 use form::{json, prefixed, pretty};
 use journal::Journal;
 use line::{Lines, LogLine};
+
+use super::output::style::is_stderr_colored;
 
 /// Variable that holds the log filter, in the syntax of `tracing_subscriber::EnvFilter`.
 pub(super) const FILTER_VARIABLE: &str = "TRANSSHIP_LOG";
@@ -136,7 +138,7 @@ fn writer_for(
             })
         }
         LogFormat::Pretty | LogFormat::Auto => {
-            let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            let colours = is_stderr_colored();
             Box::new(move |line| print(&pretty(line, Utc::now(), colours)))
         }
     }

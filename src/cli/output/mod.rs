@@ -3,6 +3,7 @@
 pub(super) mod escape;
 pub(super) mod progress;
 pub(super) mod snapshot;
+pub(super) mod style;
 pub(super) mod summary;
 pub(super) mod table;
 pub(super) mod units;

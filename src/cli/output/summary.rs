@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::table::{Align, Table};
+use super::style::Meaning;
+use super::table::{Cell, Column, Table};
 use super::units;
 use super::writer::Output;
 use crate::cli::exit::Exit;
@@ -16,28 +17,40 @@ mod problem_groups;
 /// # Errors
 /// Errors of the output.
 pub(crate) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
-    output.line(headline(report))?;
+    print_headline(report, output)?;
     let changed: Vec<&TagReport> = report.tags.iter().filter(|tag| tag.outcome.is_change()).collect();
     if !changed.is_empty() {
-        for line in changes(&changed).lines() {
-            output.line(format!("  {line}"))?;
-        }
+        output.indented_table(&changes(&changed))?;
     }
     let problems = problem_groups::format_problems(&report.tags);
-    problems.iter().try_for_each(|problem| output.line(format!("  {problem}")))?;
+    problems.iter().try_for_each(|problem| output.outcome_line(format!("  {problem}")))?;
     for left in report.left_behind.iter().map(LeftBehindReport::in_words) {
         output.line(format!("  {left}"))?;
     }
     if let Some(deferred) = deferred_line(report) {
         output.line(format!("  {deferred}"))?;
     }
-    report.warnings.iter().try_for_each(|warning| output.line(format!("  warning: {warning}")))?;
+    report.warnings.iter().try_for_each(|warning| output.outcome_line(format!("  warning: {warning}")))?;
     if let Some(doubt) = doubt_line(report) {
         output.line(format!("  {doubt}"))?;
     }
     let problems: BTreeSet<&String> = report.problems.iter().collect();
     let lines = problems.into_iter().map(|problem| problem_groups::shorten_digests(problem));
-    lines.map(|problem| format!("  failed: {problem}")).try_for_each(|line| output.line(line))
+    lines.map(|problem| format!("  failed: {problem}")).try_for_each(|line| output.outcome_line(line))
+}
+
+/// Prints the line of the entry. The line of a run without changes is dim.
+fn print_headline(report: &RunReport, output: &mut Output) -> io::Result<()> {
+    let headline = headline(report);
+    if is_unchanged(report) {
+        return output.line_with(Some(Meaning::Quiet), headline);
+    }
+    output.counts_line(headline)
+}
+
+fn is_unchanged(report: &RunReport) -> bool {
+    let are_unchanged = report.tags.iter().all(|tag| tag.outcome == TagOutcome::Unchanged);
+    report.outcome == RunOutcome::Succeeded && are_unchanged && report.left_behind.is_empty()
 }
 
 /// Returns the exit code for these runs. A failed run takes precedence over a withheld tag.
@@ -69,9 +82,7 @@ fn headline(report: &RunReport) -> String {
         RunOutcome::Failed | RunOutcome::Deferred | RunOutcome::Succeeded => format!("in {took}"),
     };
     let counts = counts(report);
-    let is_unchanged =
-        report.tags.iter().all(|tag| tag.outcome == TagOutcome::Unchanged) && report.left_behind.is_empty();
-    if report.outcome == RunOutcome::Succeeded && is_unchanged {
+    if is_unchanged(report) {
         let tags = if counts.is_empty() { "no tags" } else { &counts };
         return format!("{entry}: nothing changed ({tags}) {ended}");
     }
@@ -93,24 +104,24 @@ fn counts(report: &RunReport) -> String {
 fn changes(changed: &[&TagReport]) -> Table {
     let routes: BTreeSet<(&str, &str)> = changed.iter().map(|tag| (tag.source.as_str(), tag.target.as_str())).collect();
     let columns = [
-        ("TAG", Align::Left),
-        ("OUTCOME", Align::Left),
-        ("DIGEST", Align::Left),
-        ("BLOBS", Align::Left),
-        ("BYTES", Align::Right),
-        ("TARGET", Align::Left),
+        Column::left("TAG"),
+        Column::left("OUTCOME"),
+        Column::left("DIGEST"),
+        Column::left("BLOBS").optional(),
+        Column::right("BYTES"),
+        Column::reference("TARGET"),
     ];
     // The column of targets is shown only if there are several targets.
     let shown = if routes.len() > 1 { columns.len() } else { columns.len() - 1 };
     let mut table = Table::new(&columns[..shown]);
     for tag in changed {
         table.row([
-            short_name(tag),
-            tag.outcome.word().to_owned(),
-            tag.digest.map(|digest| digest.short()).unwrap_or_default(),
-            blobs(tag),
-            units::bytes(tag.bytes),
-            tag.target.clone(),
+            Cell::shortened(tag_or_digest(tag), short_name(tag)),
+            Cell::outcome(tag.outcome.word()),
+            tag.digest.as_ref().map(Cell::digest).unwrap_or_default(),
+            blobs(tag).into(),
+            units::bytes(tag.bytes).into(),
+            tag.target.clone().into(),
         ]);
     }
     table

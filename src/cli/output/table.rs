@@ -1,34 +1,173 @@
-//! Tables of text for people. Scripts use `--json`.
+//! Tables of text. On a terminal, a table fits the width. In a pipe or a file, tabs separate the full values.
+
+use chrono::{DateTime, Utc};
 
 use super::escape::printable;
+use super::style::Meaning;
+use super::units;
+use crate::oci::Digest;
+
+mod layout;
+
+/// Number of hexadecimal digits of a digest in a table on a terminal.
+const DIGEST_DIGITS: usize = 12;
 
 /// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+enum Align {
     /// Left, for words.
     Left,
     /// Right, for numbers.
     Right,
 }
 
-/// Table with a heading and rows. The content determines the width of the columns.
+/// Form of a column's values, which decides the way to save width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Values that are never shortened or broken.
+    Value,
+    /// Repositories and references. The part that all rows share can move to a line above the table.
+    Reference,
+    /// Digests, which are shown in full if the table then fits.
+    Digest,
+    /// Sentences, which may continue on a further line of their column.
+    Sentence,
+}
+
+/// Column of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    name: &'static str,
+    align: Align,
+    content: Content,
+    is_optional: bool,
+}
+
+impl Column {
+    /// Creates a column of words, aligned to the left.
+    #[must_use]
+    pub const fn left(name: &'static str) -> Self {
+        Self { name, align: Align::Left, content: Content::Value, is_optional: false }
+    }
+
+    /// Creates a column of numbers, aligned to the right.
+    #[must_use]
+    pub const fn right(name: &'static str) -> Self {
+        Self { align: Align::Right, ..Self::left(name) }
+    }
+
+    /// Creates a column of repositories or references.
+    #[must_use]
+    pub const fn reference(name: &'static str) -> Self {
+        Self { content: Content::Reference, ..Self::left(name) }
+    }
+
+    /// Creates a column of digests that are shown in full if the table then fits.
+    #[must_use]
+    pub const fn digest(name: &'static str) -> Self {
+        Self { content: Content::Digest, ..Self::left(name) }
+    }
+
+    /// Creates a column of sentences.
+    #[must_use]
+    pub const fn sentence(name: &'static str) -> Self {
+        Self { content: Content::Sentence, ..Self::left(name) }
+    }
+
+    /// Marks the column as optional: a terminal that is too narrow does not show the column. The last optional column
+    /// is dropped first.
+    #[must_use]
+    pub const fn optional(self) -> Self {
+        Self { is_optional: true, ..self }
+    }
+}
+
+/// Cell of a table.
+#[derive(Debug, Clone, Default)]
+pub struct Cell {
+    /// Text for pipes and files.
+    full: String,
+    /// Text for terminals, if it differs from `full`.
+    short: Option<String>,
+    meaning: Option<Meaning>,
+    has_counts: bool,
+}
+
+impl Cell {
+    /// Creates the cell of an outcome or action. The first word decides the style.
+    pub(crate) fn outcome(text: impl Into<String>) -> Self {
+        let full = text.into();
+        let meaning = Meaning::from_word(&full).or_else(|| Meaning::from_word(full.split(' ').next()?));
+        Self { meaning, ..Self::from(full) }
+    }
+
+    /// Creates the cell of counts such as `2 copied, 1 failed`.
+    pub(crate) fn counts(counts: impl ToString) -> Self {
+        Self { has_counts: true, ..Self::from(counts.to_string()) }
+    }
+
+    /// Creates the cell of a time. Terminals show the distance from now.
+    pub(crate) fn time(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        Self { short: Some(units::distance(at, now)), ..Self::from(units::moment(at)) }
+    }
+
+    /// Creates the cell of a digest. Terminals show its first digits.
+    pub(crate) fn digest(digest: &Digest) -> Self {
+        Self::digest_with(digest, "")
+    }
+
+    /// Creates the cell of a digest, followed by a remark.
+    pub(crate) fn digest_with(digest: &Digest, remark: &str) -> Self {
+        let full = digest.to_string();
+        let digits = full.find(':').map_or(0, |colon| colon + 1) + DIGEST_DIGITS;
+        let short = full.get(..digits).map(|short| format!("{short}{remark}"));
+        Self { short, ..Self::from(format!("{full}{remark}")) }
+    }
+
+    /// Creates a cell with one text for pipes and files, and a shorter text for terminals.
+    pub(crate) fn shortened(full: impl Into<String>, short: impl Into<String>) -> Self {
+        Self { short: Some(short.into()), ..Self::from(full.into()) }
+    }
+
+    fn on_terminal(&self) -> &str {
+        self.short.as_deref().unwrap_or(&self.full)
+    }
+}
+
+impl From<String> for Cell {
+    fn from(full: String) -> Self {
+        Self { full, ..Self::default() }
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(full: &str) -> Self {
+        full.to_owned().into()
+    }
+}
+
+/// Table with a heading and rows.
 #[derive(Debug)]
 pub struct Table {
-    columns: Vec<(&'static str, Align)>,
-    rows: Vec<Vec<String>>,
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// Creates a table of these columns without rows.
     #[must_use]
-    pub fn new(columns: &[(&'static str, Align)]) -> Self {
+    pub fn new(columns: &[Column]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row. If there are too few cells, the remaining cells are empty.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let one_line = |cell: String| printable(&cell.replace('\n', " "));
-        self.rows.push(cells.into_iter().map(one_line).take(self.columns.len()).collect());
+    pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) {
+        let one_line = |text: &str| printable(&text.replace('\n', " "));
+        let clean =
+            |cell: Cell| Cell { full: one_line(&cell.full), short: cell.short.as_deref().map(one_line), ..cell };
+        let mut row: Vec<Cell> = cells.into_iter().map(|cell| clean(cell.into())).take(self.columns.len()).collect();
+        row.resize_with(self.columns.len(), Cell::default);
+        self.rows.push(row);
     }
 
     /// Returns true if there are no rows.
@@ -37,37 +176,18 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Returns the heading and the rows. No line ends with spaces.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        let width = |text: &str| text.chars().count();
-        let widest = |at: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell));
-            cells.chain([width(self.columns[at].0)]).max().unwrap_or(0)
+    /// Returns the lines for a pipe or a file: the heading and the rows, with a tab between two cells.
+    pub(super) fn tab_separated(&self, is_colored: bool) -> Vec<String> {
+        let heading = self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join("\t");
+        let row = |row: &Vec<Cell>| {
+            row.iter().map(|cell| layout::paint(cell, &cell.full, is_colored)).collect::<Vec<_>>().join("\t")
         };
-        let widths: Vec<usize> = (0..self.columns.len()).map(widest).collect();
-        let line = |cells: &[&str]| {
-            let padded = cells.iter().enumerate().map(|(at, cell)| match self.columns[at].1 {
-                Align::Left => format!("{cell:<0$}", widths[at]),
-                Align::Right => format!("{cell:>0$}", widths[at]),
-            });
-            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        let heading: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
-        let rows = self.rows.iter().map(|row| line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
-        std::iter::once(line(&heading)).chain(rows).collect()
+        std::iter::once(heading).chain(self.rows.iter().map(row)).collect()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_content() {
-        let mut table = Table::new(&[("TAG", Align::Left), ("BYTES", Align::Right), ("WHY", Align::Left)]);
-        table.row(["3.12-slim".into(), "7".into(), "new\nhere".into()]);
-        table.row(["é".into(), "123456".into(), String::new()]);
-        assert_eq!(table.lines(), ["TAG         BYTES  WHY", "3.12-slim       7  new here", "é          123456"]);
+    /// Returns the lines for a terminal of this width. If the table cannot fit the width, each row becomes a card with
+    /// one line for each value.
+    pub(super) fn fitted(&self, width: usize, is_colored: bool) -> Vec<String> {
+        layout::fitted(self, width, is_colored)
     }
 }

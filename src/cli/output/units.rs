@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use indicatif::HumanDuration;
 
 use crate::oci::{SignatureTag, Tag};
 
@@ -44,11 +45,61 @@ pub(crate) fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Returns a text such as `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`. A pause without an end has
-/// no `until`.
-pub(crate) fn pause(since: DateTime<Utc>, until: Option<DateTime<Utc>>) -> String {
-    let until = until.map(|until| format!(", until {}", moment(until))).unwrap_or_default();
-    format!("paused since {}{until}", moment(since))
+/// Returns `in 7m` or `3m ago`. The page of the daemon shows times in the same form.
+pub(crate) fn distance(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    match (at - now).num_seconds() {
+        0 => "now".to_owned(),
+        1.. => format!("in {}", rounded(at, now)),
+        _ => format!("{} ago", rounded(at, now)),
+    }
+}
+
+/// Returns the duration between two times in one unit, rounded.
+fn rounded(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let seconds = (at - now).num_seconds().unsigned_abs();
+    format!("{:#}", HumanDuration(Duration::from_secs(seconds)))
+}
+
+/// Form of times in sentences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// RFC 3339, for programs and files.
+    Exact,
+    /// Distance from this time, for people.
+    RelativeTo(DateTime<Utc>),
+}
+
+impl Times {
+    /// Returns `2026-11-21T03:00:00Z` or `3m ago`.
+    pub(crate) fn show(self, at: DateTime<Utc>) -> String {
+        match self {
+            Self::Exact => moment(at),
+            Self::RelativeTo(now) => distance(at, now),
+        }
+    }
+
+    /// Returns `since 2026-11-21T03:00:00Z` or `for 3m`.
+    pub(crate) fn since(self, at: DateTime<Utc>) -> String {
+        match self {
+            Self::Exact => format!("since {}", moment(at)),
+            Self::RelativeTo(now) => format!("for {}", rounded(at.min(now), now)),
+        }
+    }
+
+    /// Returns `until 2026-11-21T03:00:00Z` or `for another 3m`.
+    pub(crate) fn until(self, at: DateTime<Utc>) -> String {
+        match self {
+            Self::Exact => format!("until {}", moment(at)),
+            Self::RelativeTo(now) => format!("for another {}", rounded(at.max(now), now)),
+        }
+    }
+
+    /// Returns a text such as `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`, or `paused for 3m, for
+    /// another 1d`. A pause without an end has no second part.
+    pub(crate) fn pause(self, since: DateTime<Utc>, until: Option<DateTime<Utc>>) -> String {
+        let until = until.map(|until| format!(", {}", self.until(until))).unwrap_or_default();
+        format!("paused {}{until}", self.since(since))
+    }
 }
 
 /// Returns a tag for a table. In the tag of a signature, the digest is shortened.
@@ -135,6 +186,20 @@ mod tests {
         assert_eq!(span(Duration::from_micros(14_900)), "14ms");
         assert_eq!(span(Duration::from_millis(1290)), "1.2s");
         assert_eq!(span(Duration::from_millis(3_723_900)), "1h 2m 3s");
+    }
+
+    #[test]
+    fn times_are_relative_for_people_and_exact_for_programs() {
+        let at = |minute: u32| format!("2026-11-21T03:{minute:02}:00Z").parse::<DateTime<Utc>>().unwrap();
+        let relative = Times::RelativeTo(at(10));
+        assert_eq!([at(3), at(10), at(17)].map(|time| relative.show(time)), ["7m ago", "now", "in 7m"]);
+        assert_eq!(relative.pause(at(3), Some(at(40))), "paused for 7m, for another 30m");
+        let exact = "paused since 2026-11-21T03:03:00Z, until 2026-11-21T03:40:00Z";
+        assert_eq!(
+            (Times::Exact.pause(at(3), Some(at(40))).as_str(), relative.pause(at(3), None).as_str()),
+            (exact, "paused for 7m")
+        );
+        assert_eq!(Times::Exact.show(at(3)), "2026-11-21T03:03:00Z");
     }
 
     #[test]

@@ -3,8 +3,35 @@
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
+use chrono::{DateTime, Utc};
+
 use super::escape::printable;
+use super::style::{self, Meaning, paint_counts, paint_first_word};
 use super::table::Table;
+use super::units::Times;
+
+/// Width of a terminal that does not state its width.
+const DEFAULT_WIDTH: usize = 80;
+
+/// Indentation of the lines below an entry.
+const INDENT: &str = "  ";
+
+/// Form of the output: the width of the terminal, and the use of colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct OutputForm {
+    /// Width of the terminal. `None` for a pipe or a file.
+    width: Option<usize>,
+    is_colored: bool,
+}
+
+impl OutputForm {
+    /// Returns the form of standard output.
+    pub(crate) fn of_stdout() -> Self {
+        let size = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+        let width = size.filter(|width| *width > 0).unwrap_or(DEFAULT_WIDTH);
+        Self { width: io::stdout().is_terminal().then_some(width), is_colored: style::is_stdout_colored() }
+    }
+}
 
 /// Output of a command's results.
 ///
@@ -14,19 +41,30 @@ pub struct Output {
     writer: Box<dyn Write + Send>,
     closed: bool,
     quiet: bool,
+    form: OutputForm,
 }
 
 impl Output {
     /// Creates the output on standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        Self::new(Box::new(BufWriter::new(io::stdout())))
+        Self::new(Box::new(BufWriter::new(io::stdout()))).in_form(OutputForm::of_stdout())
     }
 
-    /// Creates an output on any writer.
+    /// Creates an output on any writer, in the form for a pipe.
     #[must_use]
     pub fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self { writer, closed: false, quiet: false }
+        Self { writer, closed: false, quiet: false, form: OutputForm::default() }
+    }
+
+    /// Returns the output with this form.
+    pub(crate) fn in_form(self, form: OutputForm) -> Self {
+        Self { form, ..self }
+    }
+
+    /// Returns the form of times: relative on a terminal, exact in a pipe or a file.
+    pub(crate) fn times(&self, now: DateTime<Utc>) -> Times {
+        if self.form.width.is_some() { Times::RelativeTo(now) } else { Times::Exact }
     }
 
     /// Returns the output with `-q` set or unset. With `-q`, lines and tables are dropped. JSON and raw bytes are still
@@ -41,20 +79,75 @@ impl Output {
     /// # Errors
     /// Errors of the writer. A reader that closes its end is no error.
     pub fn line(&mut self, line: impl fmt::Display) -> io::Result<()> {
+        self.styled(line, str::to_owned)
+    }
+
+    /// Writes one line in the style of a meaning. Without a meaning, as [`Output::line`].
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub(crate) fn line_with(&mut self, meaning: Option<Meaning>, line: impl fmt::Display) -> io::Result<()> {
+        self.styled(line, |line| meaning.map_or_else(|| line.to_owned(), |meaning| meaning.paint(line)))
+    }
+
+    /// Writes one line whose first word is an outcome such as `failed` or `warning:`. The word has the style of the
+    /// outcome.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub(crate) fn outcome_line(&mut self, line: impl fmt::Display) -> io::Result<()> {
+        self.styled(line, |line| paint_first_word(line).into_owned())
+    }
+
+    /// Writes one line with counts such as `2 copied, 1 failed`. Each count has the style of its outcome.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub(crate) fn counts_line(&mut self, line: impl fmt::Display) -> io::Result<()> {
+        self.styled(line, paint_counts)
+    }
+
+    fn styled(&mut self, line: impl fmt::Display, paint: impl Fn(&str) -> String) -> io::Result<()> {
         if self.quiet {
             return Ok(());
         }
-        let mut line = printable(&line.to_string());
+        let line = printable(&line.to_string());
+        let mut line = if self.form.is_colored { paint(&line) } else { line };
         line.push('\n');
         self.raw(line.as_bytes())
     }
 
-    /// Writes a table.
+    /// Writes a table. On a terminal, the table fits the width. In a pipe or a file, tabs separate the cells.
     ///
     /// # Errors
     /// As [`Output::line`].
     pub fn table(&mut self, table: &Table) -> io::Result<()> {
-        table.lines().iter().try_for_each(|line| self.line(line))
+        self.table_lines(table, "")
+    }
+
+    /// Writes a table below the line of an entry.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub(crate) fn indented_table(&mut self, table: &Table) -> io::Result<()> {
+        self.table_lines(table, INDENT)
+    }
+
+    /// Writes the lines of a table unchanged, because the cells are escaped and may have a style.
+    fn table_lines(&mut self, table: &Table, indent: &str) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        let OutputForm { width, is_colored } = self.form;
+        let lines = match width {
+            Some(width) => table.fitted(width.saturating_sub(indent.len()), is_colored),
+            None => table.tab_separated(is_colored),
+        };
+        for line in lines {
+            let indent = if line.is_empty() { "" } else { indent };
+            self.raw(format!("{indent}{line}\n").as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Writes a value as indented JSON.
@@ -112,14 +205,18 @@ impl fmt::Debug for Output {
 /// Writes an error message to standard error, and ignores errors of the write.
 pub(crate) fn print_error(message: impl fmt::Display) {
     let message = printable(&message.to_string());
-    let _ = writeln!(io::stderr(), "{message}");
+    let _ = if style::is_stderr_colored() {
+        writeln!(io::stderr(), "{}", paint_first_word(&message))
+    } else {
+        writeln!(io::stderr(), "{message}")
+    };
 }
 
 /// Writes a dim line to standard error, for information that is no result and no error.
 pub(crate) fn print_note(note: impl fmt::Display) {
     let note = printable(&note.to_string());
-    let is_dim = stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let _ = if is_dim { writeln!(io::stderr(), "\u{1b}[2m{note}\u{1b}[0m") } else { writeln!(io::stderr(), "{note}") };
+    let note = if style::is_stderr_colored() { Meaning::Quiet.paint(&note) } else { note };
+    let _ = writeln!(io::stderr(), "{note}");
 }
 
 /// Returns true if standard error is a terminal.
@@ -140,6 +237,16 @@ pub(crate) mod tests {
     impl OutputBuffer {
         pub(crate) fn output(&self) -> Output {
             Output::new(Box::new(self.clone()))
+        }
+
+        /// Returns an output on a terminal of this width without colours.
+        pub(crate) fn terminal(&self, width: usize) -> Output {
+            self.output().in_form(OutputForm { width: Some(width), is_colored: false })
+        }
+
+        /// Returns an output in a pipe with colours.
+        pub(crate) fn colored(&self) -> Output {
+            self.output().in_form(OutputForm { width: None, is_colored: true })
         }
 
         pub(crate) fn text(&self) -> String {
@@ -185,6 +292,16 @@ pub(crate) mod tests {
         output.line("api: 2 copied").unwrap();
         output.json(&7).unwrap();
         assert_eq!(buffer.text(), "7\n");
+    }
+
+    #[test]
+    fn colours_are_added_after_the_escape_of_control_characters() {
+        let buffer = OutputBuffer::default();
+        let mut output = buffer.colored();
+        output.outcome_line("  failed v1: \u{1b}[2J").unwrap();
+        output.line_with(Some(Meaning::Quiet), "api: nothing changed").unwrap();
+        let failed = "  \u{1b}[1m\u{1b}[31mfailed\u{1b}[0m v1: \\u{1b}[2J\n";
+        assert_eq!(buffer.text(), format!("{failed}\u{1b}[2mapi: nothing changed\u{1b}[0m\n"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Tests of commands: `copy`, `import-config`, errors, warnings, files of other programs, the grammar of arguments,
-//! JSON output and completions.
+//! JSON output, tables and completions.
 
 mod completions;
 mod copy;
@@ -10,4 +10,5 @@ mod input_files;
 mod json;
 mod mistakes;
 mod progress;
+mod tables;
 mod warnings;

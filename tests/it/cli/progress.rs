@@ -32,10 +32,11 @@ impl Scene {
     }
 }
 
-/// Returns the headline and the table of a summary, without the duration.
+/// Returns the headline of a summary without the duration, and the tags and outcomes of the table.
 fn headline_and_table(lines: &[String]) -> Vec<String> {
-    let lines = lines.iter().take_while(|line| !line.starts_with("  failed"));
-    lines.map(|line| line.split(" in ").next().unwrap_or_default().to_owned()).collect()
+    let rows = lines.iter().skip(1).take_while(|line| !line.starts_with("  failed"));
+    let rows = rows.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+    std::iter::once(lines[0].split(" in ").next().unwrap_or_default().to_owned()).chain(rows).collect()
 }
 
 #[test]

@@ -251,18 +251,12 @@ fn limits_are_shown_without_any_request() {
     site.configure_fully("status: off", registries, "- {name: app, source: ghcr.io/a/b, target: a.example/b}");
     let shown = site.run(&["limits", "a.example"]).expect_success().stdout;
     let expected = "\
-REGISTRY      LIMIT           FIGURE     FROM
-a.example     profile         acr-basic  set
-a.example     requests        none       default
-a.example     reads           5000/min   profile
-a.example     writes          50/min     set
-a.example     uploads         none       default
-a.example     deletes         500/min    profile
-a.example     referrer_lists  250/min    profile
-a.example     bandwidth       none       default
-a.example     concurrent      32         default
-a.example     reserve_pulls   none       default
-all together  bandwidth       none       default
+REGISTRY\tLIMIT\tFIGURE\tFROM
+a.example\tprofile\tacr-basic\tset
+a.example\treads\t5000/min\tprofile
+a.example\twrites\t50/min\tset
+a.example\tdeletes\t500/min\tprofile
+a.example\treferrer_lists\t250/min\tprofile
 ";
     assert_eq!(shown, expected);
 }

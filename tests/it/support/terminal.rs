@@ -54,6 +54,15 @@ impl Terminal {
         emulator.screen().rows(0, self.columns).map(|line| line.trim_end().to_owned()).collect()
     }
 
+    /// Returns the red text on the screen.
+    pub fn red_text(&self) -> String {
+        let emulator = self.emulator.lock().unwrap();
+        let screen = emulator.screen();
+        let (rows, columns) = screen.size();
+        let cells = (0..rows).flat_map(|row| (0..columns).filter_map(move |column| screen.cell(row, column)));
+        cells.filter(|cell| cell.fgcolor() == vt100::Color::Idx(1)).map(|cell| cell.contents()).collect()
+    }
+
     /// Waits until a line of the screen has this property. Returns the line.
     #[track_caller]
     pub fn wait_for_line(&mut self, what: &str, has: impl Fn(&str) -> bool) -> String {

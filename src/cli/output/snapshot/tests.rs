@@ -74,16 +74,16 @@ pub(crate) fn snapshot() -> Snapshot {
 #[test]
 fn text_shows_entries_errors_and_transfers() {
     let buffer = OutputBuffer::default();
-    print(&snapshot(), time_at(60), &mut buffer.output()).unwrap();
+    print(&snapshot(), time_at(60), &mut buffer.terminal(90)).unwrap();
     let expected = format!(
         "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or shutting down\n\
-             configuration /etc/transship/sync.yaml read 2027-01-15T08:00:00Z\n\
+             configuration /etc/transship/sync.yaml read 60s ago\n\
              the last edit was refused, the previous configuration stays active:\nsync.yaml:3:1: unknown key\n\n\
-             ENTRY  NOW   LAST RUN              OUTCOME  TAGS                   NEXT RUN\n\
-             api    idle  2027-01-15T08:00:30Z  failed   2 unchanged, 1 failed  manual only\n\
+             ENTRY  NOW   LAST RUN  OUTCOME  TAGS                   NEXT RUN\n\
+             api    idle  30s ago   failed   2 unchanged, 1 failed  manual only\n\
              api: source: listing tags: denied (3 times in a row)\n\
-             docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 reserved (reported 2027-01-15T08:00:00Z)\n\n\
-             BLOB             SENT       OF  FROM  TO\n{}  1.0 KiB  2.0 KiB  h/a   t/a\n",
+             docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 reserved (reported 60s ago)\n\n\
+             BLOB                    SENT       OF  FROM  TO\nsha256:{}  1.0 KiB  2.0 KiB  h/a   t/a\n",
         Digest::of(b"x").short()
     );
     assert_eq!(buffer.text(), expected);
@@ -141,28 +141,40 @@ fn text_shows_running_waiting_paused_throttled_and_failed() {
         ..calm
     };
     let buffer = OutputBuffer::default();
-    print(&snapshot, time_at(60), &mut buffer.output()).unwrap();
+    print(&snapshot, time_at(60), &mut buffer.terminal(120)).unwrap();
     let text = buffer.text();
     let expected = format!(
         "\
-ENTRY  NOW                                                       LAST RUN  OUTCOME  TAGS  NEXT RUN
-runs   running since 2027-01-15T08:00:10Z, 3 of 5 tags, 3.0 MiB  none yet                 2027-01-15T09:00:00Z
-waits  idle                                                      none yet                 2027-01-15T08:01:30Z \
-for tags that wait
-rests  paused                                                    none yet                 paused since \
-2027-01-15T08:00:00Z, until 2027-01-16T08:00:00Z
-waits: waiting for a slot since 2027-01-15T08:00:30Z
+ENTRY  NOW                                    LAST RUN  OUTCOME  TAGS  NEXT RUN
+runs   running for 50s, 3 of 5 tags, 3.0 MiB  none yet                 in 59m
+waits  idle                                   none yet                 in 30s for tags that wait
+rests  paused for 60s, for another 24h        none yet                 none while paused
+waits: waiting for a slot for 30s
 b: throttled, at most 8 instead of 32 requests are in flight
-c: throttled until 2027-01-15T08:02:00Z
+c: throttled for another 60s
 
-BLOB             SENT       OF  FROM  TO
-{}  1.0 KiB  2.0 KiB  h/a   t/a
+BLOB                    SENT       OF  FROM  TO
+sha256:{}  1.0 KiB  2.0 KiB  h/a   t/a
 and 2 more
 
-FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
-         7  runs   2027-01-15T08:00:05Z  failed   source: listing tags: denied
+FAILED RUN  ENTRY  ENDED    OUTCOME  WHY
+         7  runs   55s ago  failed   source: listing tags: denied
 ",
         Digest::of(b"x").short()
     );
     assert_eq!(text.split_once("\n\n").unwrap().1, expected);
+}
+
+#[test]
+fn scheduled_run_within_a_pause_is_never_the_next_run() {
+    let entry =
+        EntryState { paused_since: Some(time_at(0)), next_firing: Some(time_at(90)), ..snapshot().entries.remove(0) };
+    let shown = |entry: EntryState| {
+        let mut table = Table::new(&[Column::left("NEXT RUN")]);
+        table.row([next_run(&entry, time_at(60))]);
+        table.tab_separated(false).remove(1)
+    };
+    assert_eq!(shown(entry.clone()), NONE_WHILE_PAUSED);
+    assert_eq!(shown(EntryState { paused_until: Some(time_at(100)), ..entry.clone() }), NONE_WHILE_PAUSED);
+    assert_eq!(shown(EntryState { paused_until: Some(time_at(80)), ..entry }), "2027-01-15T08:01:30Z");
 }

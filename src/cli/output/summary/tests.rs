@@ -49,7 +49,7 @@ fn report(outcome: RunOutcome, tags: Vec<TagReport>) -> RunReport {
 
 fn printed(report: &RunReport) -> String {
     let buffer = OutputBuffer::default();
-    print(report, &mut buffer.output()).unwrap();
+    print(report, &mut buffer.terminal(100)).unwrap();
     buffer.text()
 }
 
@@ -163,9 +163,9 @@ fn changes_are_listed_and_unchanged_tags_counted() {
     let (new, moved) = (Digest::of(b"3.12").short(), Digest::of(b"3").short());
     let expected = format!(
         "python: 1 copied, 1 replaced, 1 unchanged, 4.0 KiB sent in 3.2s\n\
-             \x20 TAG   OUTCOME   DIGEST        BLOBS                BYTES\n\
-             \x20 3.12  copied    {new}  3 sent, 1 mounted  2.0 KiB\n\
-             \x20 3     replaced  {moved}  3 sent, 1 mounted  2.0 KiB\n"
+             \x20 TAG   OUTCOME   DIGEST               BLOBS                BYTES\n\
+             \x20 3.12  copied    sha256:{new}  3 sent, 1 mounted  2.0 KiB\n\
+             \x20 3     replaced  sha256:{moved}  3 sent, 1 mounted  2.0 KiB\n"
     );
     assert_eq!(printed(&report(RunOutcome::Succeeded, tags)), expected);
 }
@@ -223,4 +223,20 @@ fn timeout_interruption_and_skip_are_shown() {
     assert_eq!(printed(&busy), "python: skipped, process 7 has been running it since 2026-11-21T02:00:00Z\n");
     assert_eq!(exit(&[busy]), Exit::Ok);
     assert_eq!(exit(&[report(RunOutcome::Interrupted, vec![])]), Exit::Interrupted);
+}
+
+#[test]
+fn failures_are_red_and_unchanged_entries_dim() {
+    let shown = |report: &RunReport| {
+        let buffer = OutputBuffer::default();
+        print(report, &mut buffer.colored()).unwrap();
+        buffer.text()
+    };
+    let (red, dim, end) = ("\u{1b}[1m\u{1b}[31m", "\u{1b}[2m", "\u{1b}[0m");
+    let failed = TagOutcome::Failed { side: None, step: None, subject: None, message: "denied".into() };
+    let text = shown(&report(RunOutcome::Failed, vec![tag("3.12", failed)]));
+    assert!(text.starts_with(&format!("python: {red}1 failed{end}, ")), "{text}");
+    assert!(text.contains(&format!("\n  {red}failed{end} 3.12 at prod.example/python: denied\n")), "{text}");
+    let text = shown(&report(RunOutcome::Succeeded, vec![unchanged("3.12")]));
+    assert_eq!(text, format!("{dim}python: nothing changed (1 unchanged) in 3.2s{end}\n"));
 }
