@@ -18,7 +18,9 @@ pub use login::answers::{LoginAnswer, LoginReport, UnknownHost};
 pub use login::login_check::login_check;
 pub use report::run_events::{RunEvent, RunObserver};
 pub use report::run_report::{InDoubt, LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
-pub use run::preview::{EntryPreview, PairPreview, TagPreview, preview};
+pub use run::preview::{
+    CountedReads, EntryPreview, PairPreview, PlannedContent, PlannedPulls, TagPreview, preview, preview_with_reads,
+};
 pub use run::single_copy::{SingleCopy, preview_copy};
 pub use selection::tag_filter::TagFilter;
 

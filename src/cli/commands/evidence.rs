@@ -103,7 +103,7 @@ fn print_in_doubt(records: &[EvidenceRecord], more: bool, now: DateTime<Utc>, ou
         table.row([
             Cell::time(arrival.ended, now),
             entry.clone().into(),
-            destination(arrival).into(),
+            destination_cell(arrival),
             Cell::digest_with(&arrival.digest, mark(arrival)),
             arrival.previous.as_ref().map(Cell::digest).unwrap_or_default(),
             arrival.source.clone().into(),
@@ -138,6 +138,12 @@ fn destination(arrival: &Arrival) -> String {
     format!("{}{tag}", arrival.target)
 }
 
+/// Returns the cell of a destination. On a terminal, the tag of a signature is shortened.
+fn destination_cell(arrival: &Arrival) -> Cell {
+    let tag = arrival.tag.as_ref().map(|tag| format!(":{}", units::tag_name(tag))).unwrap_or_default();
+    Cell::shortened(destination(arrival), format!("{}{tag}", arrival.target))
+}
+
 fn print(records: &[EvidenceRecord], more: bool, now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
     if records.is_empty() {
         return output.line("no evidence");
@@ -156,7 +162,7 @@ fn print(records: &[EvidenceRecord], more: bool, now: DateTime<Utc>, output: &mu
         table.row([
             Cell::time(arrival.ended, now),
             entry.clone().into(),
-            destination(arrival).into(),
+            destination_cell(arrival),
             Cell::digest_with(&arrival.digest, &format!("{}{recovered}", mark(arrival))),
             arrival.previous.as_ref().map(Cell::digest).unwrap_or_default(),
             arrival.source.clone().into(),

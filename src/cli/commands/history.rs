@@ -97,7 +97,7 @@ pub(crate) fn print(runs: &[RunRecord], now: DateTime<Utc>, output: &mut Output)
             Cell::time(run.started, now),
             run.ended.map(|ended| units::between(run.started, ended)).unwrap_or_default().into(),
             Cell::outcome(run.outcome.map_or("running", |outcome| outcome.word())),
-            Cell::counts(&run.tags),
+            Cell::counts(run.tags),
             units::bytes(run.bytes).into(),
         ]);
     }

@@ -95,6 +95,8 @@ impl Limits {
         Some(&total).filter(is_shown).into_iter().for_each(|total| table.row(total.cells("all together")));
         if !table.is_empty() {
             output.table(&table)?;
+        } else if registries.is_empty() {
+            output.line("the configuration sets no limits")?;
         }
         for (host, lines) in registries.iter().filter(|(_, lines)| !lines.iter().any(|line| is_shown(&line))) {
             let concurrent = lines.iter().find(|line| line.limit == CONCURRENT).and_then(|line| line.figure.as_deref());
@@ -286,8 +288,8 @@ mirror.example: default limits (concurrent 32), see --all
     #[test]
     fn registry_of_unknown_tier_has_a_hint_about_its_profile() {
         let shown = printed(&["test.azurecr.io"], false);
-        let hint = "test.azurecr.io: the limits of its kind (acr) depend on the tier: set `limits.profile` to acr-basic, \
-                    acr-standard or acr-premium\n";
+        let hint = "test.azurecr.io: the limits of its kind (acr) depend on the tier: set `limits.profile` to \
+                    acr-basic, acr-standard or acr-premium\n";
         assert!(shown.ends_with(hint), "{shown}");
         assert!(!printed(&["prod.azurecr.io"], false).contains("tier"));
     }

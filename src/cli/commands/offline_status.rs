@@ -113,7 +113,7 @@ impl OfflineStatus {
             Some(run) => {
                 let outcome = run.outcome.map_or("not ended", |outcome| outcome.word());
                 let last = Cell::time(run.ended.unwrap_or(run.started), now);
-                [last, Cell::outcome(outcome), Cell::counts(&run.tags)]
+                [last, Cell::outcome(outcome), Cell::counts(run.tags)]
             }
         };
         [name.into(), last, outcome, tags, next]

@@ -72,7 +72,8 @@ impl Tags {
     }
 }
 
-/// Returns all tags, the newest version first, and the tags of signatures last. Tags that are listed without a digest are resolved one by one.
+/// Returns all tags, the newest version first, and the tags of signatures last. Tags that are listed without a digest
+/// are resolved one by one.
 async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<TagLine>, StoreError> {
     let listed = source.tags().filter_map(async |entry| match entry {
         Ok(TagEntry::Tag(tag, digest) | TagEntry::Locked(tag, digest)) => Some(Ok((tag, digest))),

@@ -6,5 +6,6 @@ pub(super) mod snapshot;
 pub(super) mod style;
 pub(super) mod summary;
 pub(super) mod table;
+mod table_layout;
 pub(super) mod units;
 pub(super) mod writer;

@@ -147,7 +147,7 @@ fn entries(entries: &[EntryState], now: DateTime<Utc>, times: Times) -> Table {
     ]);
     for entry in entries {
         let [ended, outcome, tags] = match &entry.last_run {
-            Some(run) => [Cell::time(run.ended, now), Cell::outcome(run.outcome.clone()), Cell::counts(&run.counts)],
+            Some(run) => [Cell::time(run.ended, now), Cell::outcome(run.outcome.clone()), Cell::counts(run.counts)],
             None => ["none yet".into(), Cell::default(), Cell::default()],
         };
         table.row([entry.name.clone().into(), state(entry, times), ended, outcome, tags, next_run(entry, now)]);

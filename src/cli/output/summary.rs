@@ -116,7 +116,7 @@ fn changes(changed: &[&TagReport]) -> Table {
     let mut table = Table::new(&columns[..shown]);
     for tag in changed {
         table.row([
-            Cell::shortened(tag_or_digest(tag), short_name(tag)),
+            Cell::shortened(problem_groups::tag_or_digest(tag), short_name(tag)),
             Cell::outcome(tag.outcome.word()),
             tag.digest.as_ref().map(Cell::digest).unwrap_or_default(),
             blobs(tag).into(),

@@ -1,4 +1,4 @@
-//! Tables of text. On a terminal, a table fits the width. In a pipe or a file, tabs separate the full values.
+//! Tables of text: columns and cells. [`super::table_layout`] turns a table into lines.
 
 use chrono::{DateTime, Utc};
 
@@ -7,14 +7,12 @@ use super::style::Meaning;
 use super::units;
 use crate::oci::Digest;
 
-mod layout;
-
 /// Number of hexadecimal digits of a digest in a table on a terminal.
 const DIGEST_DIGITS: usize = 12;
 
 /// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Align {
+pub(super) enum Align {
     /// Left, for words.
     Left,
     /// Right, for numbers.
@@ -23,7 +21,7 @@ enum Align {
 
 /// Form of a column's values, which decides the way to save width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
+pub(super) enum Content {
     /// Values that are never shortened or broken.
     Value,
     /// Repositories and references. The part that all rows share can move to a line above the table.
@@ -37,10 +35,10 @@ enum Content {
 /// Column of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
-    name: &'static str,
-    align: Align,
-    content: Content,
-    is_optional: bool,
+    pub(super) name: &'static str,
+    pub(super) align: Align,
+    pub(super) content: Content,
+    pub(super) is_optional: bool,
 }
 
 impl Column {
@@ -86,11 +84,11 @@ impl Column {
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     /// Text for pipes and files.
-    full: String,
+    pub(super) full: String,
     /// Text for terminals, if it differs from `full`.
-    short: Option<String>,
-    meaning: Option<Meaning>,
-    has_counts: bool,
+    pub(super) short: Option<String>,
+    pub(super) meaning: Option<Meaning>,
+    pub(super) has_counts: bool,
 }
 
 impl Cell {
@@ -129,7 +127,8 @@ impl Cell {
         Self { short: Some(short.into()), ..Self::from(full.into()) }
     }
 
-    fn on_terminal(&self) -> &str {
+    /// Returns the text for terminals.
+    pub(super) fn on_terminal(&self) -> &str {
         self.short.as_deref().unwrap_or(&self.full)
     }
 }
@@ -149,8 +148,8 @@ impl From<&str> for Cell {
 /// Table with a heading and rows.
 #[derive(Debug)]
 pub struct Table {
-    columns: Vec<Column>,
-    rows: Vec<Vec<Cell>>,
+    pub(super) columns: Vec<Column>,
+    pub(super) rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
@@ -174,20 +173,5 @@ impl Table {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
-    }
-
-    /// Returns the lines for a pipe or a file: the heading and the rows, with a tab between two cells.
-    pub(super) fn tab_separated(&self, is_colored: bool) -> Vec<String> {
-        let heading = self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join("\t");
-        let row = |row: &Vec<Cell>| {
-            row.iter().map(|cell| layout::paint(cell, &cell.full, is_colored)).collect::<Vec<_>>().join("\t")
-        };
-        std::iter::once(heading).chain(self.rows.iter().map(row)).collect()
-    }
-
-    /// Returns the lines for a terminal of this width. If the table cannot fit the width, each row becomes a card with
-    /// one line for each value.
-    pub(super) fn fitted(&self, width: usize, is_colored: bool) -> Vec<String> {
-        layout::fitted(self, width, is_colored)
     }
 }

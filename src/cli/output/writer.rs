@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::escape::printable;
 use super::style::{self, Meaning, paint_counts, paint_first_word};
 use super::table::Table;
+use super::table_layout;
 use super::units::Times;
 
 /// Width of a terminal that does not state its width.
@@ -140,8 +141,8 @@ impl Output {
         }
         let OutputForm { width, is_colored } = self.form;
         let lines = match width {
-            Some(width) => table.fitted(width.saturating_sub(indent.len()), is_colored),
-            None => table.tab_separated(is_colored),
+            Some(width) => table_layout::fitted(table, width.saturating_sub(indent.len()), is_colored),
+            None => table_layout::tab_separated(table, is_colored),
         };
         for line in lines {
             let indent = if line.is_empty() { "" } else { indent };

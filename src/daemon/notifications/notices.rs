@@ -147,11 +147,7 @@ impl Notices {
         let dropped = self.journal.store_notifications(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
             self.metrics.add_notifications(Delivery::GivenUp, dropped);
-            tracing::error!(
-                dropped,
-                "too many notifications wait for a receiver: dropped the oldest notifications notifications \
-                notifications"
-            );
+            tracing::error!(dropped, "too many notifications wait for a receiver: dropped the oldest notifications");
         }
         self.fresh.notify_one();
         Ok(())

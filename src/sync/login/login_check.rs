@@ -104,9 +104,7 @@ fn describe_connection(greeting: &Greeting) -> String {
 
 fn describe_scheme(scheme: &Scheme) -> String {
     match scheme {
-        Scheme::Nothing => "the registry requires the registry requires no credentials for the first \
-            request"
-            .to_owned(),
+        Scheme::Nothing => "no credentials for the first request".to_owned(),
         Scheme::Basic => "Basic".to_owned(),
         Scheme::Bearer(realm) => format!("Bearer, with tokens from {realm}"),
     }

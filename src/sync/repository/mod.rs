@@ -6,4 +6,4 @@ pub(super) mod pair_sync;
 mod referrers_lists;
 mod repository_sync;
 mod tag_slots;
-mod tag_sync;
+pub(super) mod tag_sync;

@@ -364,7 +364,7 @@ fn name_digest(error: CopyError, digest: Digest) -> CopyError {
 }
 
 /// Returns the content that an action replaces; `None` if it replaces nothing.
-fn previous_content(action: &Action) -> Option<Previous> {
+pub(crate) fn previous_content(action: &Action) -> Option<Previous> {
     match action {
         Action::Replace { previous } => Some(Previous { digest: *previous, under: None }),
         Action::ReplaceKeeping { previous, under } => Some(Previous { digest: *previous, under: Some(under.clone()) }),

@@ -2,4 +2,5 @@
 
 pub(super) mod entry_run;
 pub(super) mod preview;
+mod rehearsal;
 pub(super) mod single_copy;

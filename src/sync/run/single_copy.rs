@@ -84,7 +84,8 @@ pub async fn preview_copy(engine: &Engine, request: &RunRequest, single: &Single
         Ok(pair) => (vec![pair], Vec::new()),
         Err(error) => (Vec::new(), vec![error.to_string()]),
     };
-    EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings: Vec::new() }
+    let (pulls, left_behind, warnings) = (Vec::new(), Vec::new(), Vec::new());
+    EntryPreview { entry: entry.name.to_string(), pairs, problems, pulls, left_behind, warnings }
 }
 
 async fn preview_pair(
@@ -112,6 +113,7 @@ async fn preview_pair(
             digest: None,
             action: None,
             failure: found.as_ref().err().cloned(),
+            content: None,
         };
         if let Ok(found) = found {
             let action = async {

@@ -65,17 +65,20 @@ fn pipe_has_colours_only_on_request() {
 fn tables_of_a_narrow_terminal_never_break_a_reference() {
     let scene = Scene::new();
     scene.site.run(&["once"]);
-    for (args, columns) in [(["evidence"], 100), (["evidence"], 60), (["history"], 60), (["plan"], 60)] {
+    for (args, columns) in [(["evidence"], 100), (["evidence"], 60), (["history"], 60)] {
         let mut command = scene.site.command(&args);
         let (_, lines) = Terminal::start(&mut command, 100, columns).wait();
         let text = lines.join("\n");
-        // The emulator wraps a line that is too long at the last column.
-        assert!(lines.iter().all(|line| line.chars().count() < usize::from(columns)), "{args:?} {columns}\n{text}");
         if args == ["evidence"] {
-            let host = scene.target.host();
-            assert!(text.contains(&format!("{host}/team/platform/")) || text.contains("team/platform/app"), "{text}");
-            assert!(text.contains("app:1.10.0") && text.contains("app-copy:1.10.0"), "{text}");
+            let whole = |repository: &str| {
+                let tag = format!("{repository}:1.10.0");
+                lines.iter().filter(|line| line.split(' ').any(|word| word.ends_with(&tag))).count()
+            };
+            assert_eq!((whole("app"), whole("app-copy")), (1, 1), "{columns}\n{text}");
         }
+        // The emulator continues a line that is too long on the next line, without the indent of a cell.
+        let is_rest = |line: &String| line.starts_with([':', '/', '.']) || line.ends_with(['/', ':']);
+        assert!(!lines.iter().any(|line| is_rest(line) && !line.contains(" in ")), "{args:?} {columns}\n{text}");
     }
 }
 
@@ -94,7 +97,8 @@ fn pipe_gets_tabs_full_digests_and_exact_times() {
     assert!(row[0].len() == "2026-11-21T03:00:00Z".len() && row[0].ends_with('Z'), "{row:?}");
     let mut command = scene.site.command(&["evidence"]);
     let (_, lines) = Terminal::start(&mut command, 100, 200).wait();
-    assert!(lines.iter().any(|line| line.contains("ago  app  ")), "{lines:#?}");
+    let is_relative = |line: &&String| line.contains(" ago ") || line.starts_with("now ");
+    assert_eq!(lines.iter().filter(is_relative).count(), 10, "{lines:#?}");
 }
 
 #[test]

@@ -259,7 +259,7 @@ fn login_check_distinguishes_open_protected_and_unreachable_registries() {
     assert_eq!(
         blocks[open.host()],
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: the registry requires the registry requires no credentials for the first request\n  \
+         ok      asks for: no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      pull of a as anonymous (entry x): granted\n  \
          ok      push to a as anonymous (entry y): granted\n  \
@@ -357,7 +357,7 @@ fn login_check_tests_mirrors_and_warns_of_useless_ones() {
     assert_eq!(
         printed(mirror.host(), 0),
         "  ok      reach: HTTP/1.1, without TLS\n  \
-         ok      asks for: the registry requires the registry requires no credentials for the first request\n  \
+         ok      asks for: no credentials for the first request\n  \
          ok      login as anonymous: there are no credentials\n  \
          ok      mirrored pull of hub/app as anonymous (entry x): granted\n  \
          warn    mirrored pull of lacks/app as anonymous (entry x): the mirror does not have the repository: \

@@ -120,13 +120,15 @@ fn plan_entry_prints_the_planned_copies() {
     );
     let file = site.path("sync.yaml");
     let plan = |args: &[&str]| run("plan_entry", &[&[file.to_str().unwrap()], args].concat());
-    let both = format!("hello: copy 1.1.0 to {to}\nhello: copy 1.0.0 to {to}\n");
+    let signature = tags().into_iter().find(|tag| tag.ends_with(".sig")).unwrap();
+    let signed = format!("hello: copy {signature} to {to}\n");
+    let both = format!("hello: copy 1.1.0 to {to}\nhello: copy 1.0.0 to {to}\n{signed}");
     assert_eq!(plan(&[]).expect_success().stdout, both);
 
     skopeo_copy(&format!("docker://{from}:1.0.0"), &format!("docker://{to}:1.0.0"));
     skopeo_copy(&format!("docker://{from}:1.0.0"), &format!("docker://{to}:1.1.0"));
     let now = digest(&format!("docker://{to}:1.1.0")).short();
-    let moved = format!("hello: replace 1.1.0 at {to}, which is {now} now\n");
+    let moved = format!("hello: replace 1.1.0 at {to}, which is {now} now\n{signed}");
     assert_eq!(plan(&["hello"]).expect_success().stdout, moved);
     site.once();
     assert_eq!(plan(&[]).expect_success().stdout, "hello: nothing to copy\n");

@@ -189,7 +189,7 @@ fn plan_explains_tags_with_reserved_names() {
     sbom.put(&pair.source, "app", None);
     put_index(&pair.source, &[entry(&sbom, "application/spdx+json")], Some(&digest_tag(image.digest())));
     let plan = pair.site.run(&["plan", "--explain"]).expect_success().stdout;
-    assert!(plan.starts_with("app: 2 to copy\n"), "{plan}");
+    assert!(plan.starts_with("app: 2 to copy, "), "{plan}");
     assert!(
         plan.contains(&format!("the referrers list of {}, which is copied with its subject", image.digest())),
         "{plan}"

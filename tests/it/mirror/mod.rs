@@ -6,6 +6,7 @@ mod evidence;
 mod faults;
 mod lists;
 mod names;
+mod plan;
 mod resumption;
 mod rules;
 mod targets;

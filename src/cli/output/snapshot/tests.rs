@@ -1,6 +1,7 @@
 //! Tests of the text of a snapshot, and a snapshot for the tests of commands.
 
 use super::*;
+use crate::cli::output::table_layout;
 use crate::cli::output::writer::tests::OutputBuffer;
 use crate::journal::TagCounts;
 use crate::oci::Digest;
@@ -172,7 +173,7 @@ fn scheduled_run_within_a_pause_is_never_the_next_run() {
     let shown = |entry: EntryState| {
         let mut table = Table::new(&[Column::left("NEXT RUN")]);
         table.row([next_run(&entry, time_at(60))]);
-        table.tab_separated(false).remove(1)
+        table_layout::tab_separated(&table, false).remove(1)
     };
     assert_eq!(shown(entry.clone()), NONE_WHILE_PAUSED);
     assert_eq!(shown(EntryState { paused_until: Some(time_at(100)), ..entry.clone() }), NONE_WHILE_PAUSED);

@@ -1,11 +1,12 @@
-//! Layout of a table on a terminal: the table fits the width, and a line never ends within a reference.
+//! Layout of a table. On a terminal, the table fits the width, and a line never ends within a reference. In a pipe or a
+//! file, tabs separate the full values.
 
 use std::borrow::Cow;
 
 use console::measure_text_width;
 
-use super::{Align, Cell, Column, Content, Table};
-use crate::cli::output::style::{Meaning, paint_counts};
+use super::style::{Meaning, paint_counts};
+use super::table::{Align, Cell, Column, Content, Table};
 
 /// Width of the gap between two columns.
 const GAP: usize = 2;
@@ -24,9 +25,9 @@ enum Saving {
     References,
 }
 
-/// Returns the lines of a table for a terminal of this width. If a table is too wide, its sentences are broken, then its
-/// digests and references are shortened, then optional columns are dropped. A table that is still too wide becomes
-/// cards.
+/// Returns the lines of a table for a terminal of this width. If a table is too wide, its sentences are broken, then
+/// its digests and references are shortened, then optional columns are dropped. A table that is still too wide becomes
+/// cards: one line for each value of a row.
 pub(super) fn fitted(table: &Table, width: usize, is_colored: bool) -> Vec<String> {
     let mut shown: Vec<usize> = (0..table.columns.len()).collect();
     loop {
@@ -44,8 +45,16 @@ pub(super) fn fitted(table: &Table, width: usize, is_colored: bool) -> Vec<Strin
     }
 }
 
+/// Returns the lines for a pipe or a file: the heading and the rows, with a tab between two cells.
+pub(super) fn tab_separated(table: &Table, is_colored: bool) -> Vec<String> {
+    let heading = table.columns.iter().map(|column| column.name).collect::<Vec<_>>().join("\t");
+    let row =
+        |row: &Vec<Cell>| row.iter().map(|cell| paint(cell, &cell.full, is_colored)).collect::<Vec<_>>().join("\t");
+    std::iter::once(heading).chain(table.rows.iter().map(row)).collect()
+}
+
 /// Returns the text of a cell in its style.
-pub(super) fn paint<'a>(cell: &Cell, text: &'a str, is_colored: bool) -> Cow<'a, str> {
+fn paint<'a>(cell: &Cell, text: &'a str, is_colored: bool) -> Cow<'a, str> {
     match cell.meaning {
         _ if !is_colored || text.is_empty() => Cow::Borrowed(text),
         Some(meaning) => Cow::Owned(meaning.paint(text)),

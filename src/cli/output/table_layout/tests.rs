@@ -27,7 +27,7 @@ fn columns_are_as_wide_as_their_content() {
         "3.12-slim  copied   registry.example.com:5000/mirror/python  2 sent  12.3 MiB",
         "é          failed   registry.example.com:5000/mirror/caddy   2 sent       7 B",
     ];
-    assert_eq!(table().fitted(77, false), expected);
+    assert_eq!(fitted(&table(), 77, false), expected);
 }
 
 #[test]
@@ -38,13 +38,13 @@ fn shared_host_moves_above_a_table_that_is_too_wide() {
         "3.12-slim  copied   python  2 sent  12.3 MiB",
         "é          failed   caddy   2 sent       7 B",
     ];
-    assert_eq!(table().fitted(76, false), expected);
-    assert_eq!(table().fitted(44, false), expected);
+    assert_eq!(fitted(&table(), 76, false), expected);
+    assert_eq!(fitted(&table(), 44, false), expected);
 }
 
 #[test]
 fn optional_column_is_dropped_before_rows_become_cards() {
-    assert_eq!(table().fitted(40, false)[1], "TAG        OUTCOME  TARGET     BYTES");
+    assert_eq!(fitted(&table(), 40, false)[1], "TAG        OUTCOME  TARGET     BYTES");
     let expected = [
         "TAG:     3.12-slim",
         "OUTCOME: copied",
@@ -54,7 +54,7 @@ fn optional_column_is_dropped_before_rows_become_cards() {
         "",
         "TAG:     é",
     ];
-    assert_eq!(table().fitted(32, false)[..7], expected);
+    assert_eq!(fitted(&table(), 32, false)[..7], expected);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn no_line_is_wider_than_the_terminal() {
     table.columns.push(Column::sentence("WHY"));
     table.rows.iter_mut().for_each(|row| row.push("the registry has locked the tag, so it stays as it was".into()));
     for width in 20..160 {
-        for line in table.fitted(width, true) {
+        for line in fitted(&table, width, true) {
             assert!(measure_text_width(&line) <= width, "{width}: {line}");
         }
     }
@@ -73,7 +73,7 @@ fn no_line_is_wider_than_the_terminal() {
 fn sentence_continues_within_its_column() {
     let mut table = Table::new(&[Column::left("TAG"), Column::sentence("REASON")]);
     table.row(["v1", "excluded by a pattern of the entry"]);
-    assert_eq!(table.fitted(31, false), ["TAG  REASON", "v1   excluded by a pattern of", "     the entry"]);
+    assert_eq!(fitted(&table, 31, false), ["TAG  REASON", "v1   excluded by a pattern of", "     the entry"]);
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn table_in_a_pipe_has_tabs_and_full_values() {
     let ended = Cell::time(at("2026-11-21T03:00:00Z"), at("2026-11-21T03:03:00Z"));
     table.row([Cell::from("a\nb\tc"), Cell::digest(&digest), ended.clone()]);
     let row = format!("a b\\tc\t{digest}\t2026-11-21T03:00:00Z");
-    assert_eq!(table.tab_separated(false), ["TAG\tDIGEST\tENDED".to_owned(), row]);
+    assert_eq!(tab_separated(&table, false), ["TAG\tDIGEST\tENDED".to_owned(), row]);
     let short = format!("a b\\tc  sha256:{}  3m ago", digest.short());
-    assert_eq!(table.fitted(80, false)[1], short);
+    assert_eq!(fitted(&table, 80, false)[1], short);
 }
 
 #[test]
@@ -94,14 +94,14 @@ fn digest_is_shown_in_full_if_the_table_fits() {
     let digest = Digest::of(b"x");
     let mut table = Table::new(&[Column::left("TAG"), Column::digest("DIGEST")]);
     table.row([Cell::from("v1"), Cell::digest(&digest)]);
-    assert_eq!(table.fitted(76, false)[1], format!("v1   {digest}"));
-    assert_eq!(table.fitted(75, false)[1], format!("v1   sha256:{}", digest.short()));
+    assert_eq!(fitted(&table, 76, false)[1], format!("v1   {digest}"));
+    assert_eq!(fitted(&table, 75, false)[1], format!("v1   sha256:{}", digest.short()));
 }
 
 #[test]
 fn colours_do_not_change_the_alignment() {
-    let plain = table().fitted(80, false);
-    let colored = table().fitted(80, true);
+    let plain = fitted(&table(), 80, false);
+    let colored = fitted(&table(), 80, true);
     assert!(colored[2].contains("\u{1b}[31mfailed\u{1b}[0m"), "{}", colored[2]);
     let stripped = colored.iter().map(|line| console::strip_ansi_codes(line).into_owned());
     assert_eq!(stripped.collect::<Vec<_>>(), plain);
