@@ -1,6 +1,6 @@
 //! Authentication to one registry with one identity: the scheme that the registry requires, and the available
-//! credentials and tokens. [`super::preemptive`] sends credentials to a registry that has not required any.
-//! [`super::send`] sends the requests.
+//! credentials and tokens. [`super::preemptive`] decides when the client sends credentials before the registry requires
+//! credentials. [`super::send`] sends the requests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,45 +31,45 @@ use crate::registry::http::sender::Sender;
 use crate::registry::limits::pull_quota::Quota;
 use crate::store::ErrorKind;
 
-/// Time for which the client does not send a password again that the registry refused and has never accepted.
+/// Time for which the client does not send a refused password again, if the registry never accepted the password.
 /// Registries lock accounts after several wrong passwords.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// Authorization for a request that is available without waiting.
+/// Authorization that the client can use without waiting.
 #[derive(Debug)]
 pub(super) enum Available {
-    /// This authorization; `None` if the request needs no authorization.
+    /// This authorization. `None` if the request needs no authorization.
     Grant(Option<Grant>),
     /// The authorization that was prepared earlier is still valid.
     AsPrepared,
-    /// No authorization is available: a token has to be requested first.
+    /// No valid authorization is stored. The client must first obtain an authorization.
     Nothing,
 }
 
-/// Returns true if a status shows that the credentials of the request are valid.
+/// Returns true if a response with this status shows that the credentials of the request are valid.
 pub(super) fn shows_valid_credentials(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection() || status == StatusCode::NOT_FOUND
 }
 
-/// Scheme by which credentials are sent.
+/// Scheme with which the client sends credentials.
 #[derive(Debug, Clone)]
 pub(super) enum Scheme {
     Basic,
     Bearer { realm: Url, service: Option<String> },
 }
 
-/// Kind of authentication that a response requires.
+/// Authentication that a response requires.
 #[derive(Debug)]
 pub(super) enum Requires {
-    /// A token, by this challenge.
+    /// A token. The challenge names the token service.
     Bearer(Challenge),
     /// A user name and a password.
     Basic,
-    /// None, or a scheme that this client does not support.
+    /// No authentication, or only schemes that this client does not support.
     Nothing,
 }
 
-/// Refusal of a password header.
+/// Refusal of an `Authorization` header with a password.
 #[derive(Clone)]
 struct RefusedPassword {
     header: HeaderValue,
@@ -82,21 +82,20 @@ struct RefusedPassword {
 pub(crate) struct Authenticator {
     pub(super) sender: Arc<Sender>,
     pub(super) source: Source,
-    /// Remaining pulls of this identity, if the registry counts them.
+    /// Pull quota of this identity, if the registry counts pulls.
     pub(super) quota: Quota,
     scheme: Mutex<Option<Scheme>>,
-    /// Authorization for a registry that requires a password, and the login in the authorization.
+    /// Basic authorization that the client sends, and the login in this authorization.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
-    /// State of the credentials that are sent to a registry that has not required any.
+    /// State of the credentials that the client sends before the registry requires credentials.
     pub(super) preemptive: Preemptive,
-    /// True if the registry itself has required credentials.
+    /// True if the registry has sent a Basic or Bearer challenge.
     has_required: AtomicBool,
-    /// True if the registry has accepted the credentials, and has required credentials or refused a request without
-    /// them.
+    /// True if an answer has proven that the credentials are valid.
     is_proven: AtomicBool,
-    /// Last password header that the registry accepted.
+    /// Last `Authorization` header with a password that the registry accepted.
     accepted: Mutex<Option<HeaderValue>>,
-    /// Last refusal of a password header that the registry never accepted.
+    /// Last refusal of an `Authorization` header with a password that the registry never accepted.
     refused: Mutex<Option<RefusedPassword>>,
     tokens: Tokens,
     grants: GrantNumbers,
@@ -131,33 +130,36 @@ impl Authenticator {
         self.source.credentials()
     }
 
-    /// Returns the credentials of one repository if they are not those of the whole registry.
+    /// If the repository has its own credentials, returns these credentials. Returns `None` if the credentials of the
+    /// whole registry apply.
     pub(crate) fn namespace_credentials(&self, name: &RepositoryName) -> Option<Credentials> {
         self.source.namespaced(name)
     }
 
-    /// Reads the login from its source; `None` for anonymous access.
+    /// Reads the login from its source. Returns `None` for anonymous access.
     pub(crate) async fn read_login(&self) -> Result<Option<Login>, AuthError> {
         self.source.login().await
     }
 
-    /// Returns the user name if it is known, else the source of the login, or `anonymous`.
+    /// Returns the user name. If the user name is not known, returns the source of the login, or `anonymous`.
     pub(crate) fn identity(&self) -> String {
         self.source.identity()
     }
 
-    /// Returns true if the scheme by which to authenticate at the registry is known.
+    /// Returns true if the client knows which scheme the registry requires.
     pub(super) fn knows_scheme(&self) -> bool {
         self.scheme().is_some()
     }
 
-    /// Returns true if the credentials are proven to be valid. For a proof, the registry must have accepted the
-    /// credentials, and must have required credentials or refused the same request without them.
+    /// Returns true if an answer has proven that the credentials are valid. Examples of a proof:
+    ///
+    /// - The token service issued a token for the credentials.
+    /// - The registry refused a request without credentials, and accepted the same request with the credentials.
     pub(crate) fn is_proven(&self) -> bool {
         self.is_proven.load(Ordering::Relaxed)
     }
 
-    /// Records that the credentials are proven to be valid.
+    /// Records that an answer has proven that the credentials are valid.
     pub(crate) fn prove(&self) {
         self.is_proven.store(true, Ordering::Relaxed);
     }
@@ -176,7 +178,7 @@ impl Authenticator {
         self.scheme.lock().clone()
     }
 
-    /// Records the registry's answer to a request with this header, if it is a password header. Only a 401 counts as a
+    /// If the request had a password header, records the registry's answer to the password. Only a 401 counts as a
     /// refusal of the password, because other refusals usually have another cause.
     pub(super) fn record_answer(&self, header: &HeaderValue, status: StatusCode) {
         let is_basic =
@@ -185,23 +187,23 @@ impl Authenticator {
             return;
         }
         if status == StatusCode::UNAUTHORIZED {
-            // The body of the answer is not read yet; [`Self::record_refusal_text`] adds its text.
+            // The body of the answer is not available yet. [`Self::record_refusal_text`] later replaces this text.
             let text = "401 Unauthorized".to_owned();
             *self.refused.lock() = Some(RefusedPassword { header: header.clone(), at: Instant::now(), text });
         } else if self.has_required.load(Ordering::Relaxed) && shows_valid_credentials(status) {
-            // A registry that has not required authentication may accept any credentials.
+            // A registry that never requires authentication also accepts wrong credentials.
             self.record_accepted(header);
         }
     }
 
-    /// Records the text of the registry's answer, if the answer refused this password header.
+    /// Stores the text of the registry's answer, if this password header was refused.
     pub(super) fn record_refusal_text(&self, header: &HeaderValue, text: String) {
         if let Some(refused) = self.refused.lock().as_mut().filter(|refused| refused.header == *header) {
             refused.text = text;
         }
     }
 
-    /// Returns the refusal of this header, if the registry never accepted the header.
+    /// Returns the recorded refusal of this header. Returns `None` if the registry accepted the header before.
     fn refusal_of(&self, header: &HeaderValue) -> Option<RefusedPassword> {
         let refused = self.refused.lock().clone();
         refused.filter(|refused| refused.header == *header && !self.was_accepted(header))
@@ -211,7 +213,11 @@ impl Authenticator {
         self.accepted.lock().as_ref() == Some(header)
     }
 
-    /// Returns the authorization for a request; `None` while the registry has not required any.
+    /// Returns the authorization for a request. Returns `None` in these cases:
+    ///
+    /// - The URL of the request does not belong to the registry.
+    /// - The registry has not required credentials, and the request is not preemptive.
+    /// - The source has no login for the scheme.
     pub(super) async fn authorize(&self, request: &RegistryRequest) -> Result<Option<Grant>, AuthError> {
         if !self.sender.is_own(&request.http.url) {
             return Ok(None);
@@ -229,8 +235,9 @@ impl Authenticator {
         }
     }
 
-    /// Returns the authorization for a request without waiting, by the rules of [`Authenticator::authorize`].
-    /// `knew_scheme` is true if the scheme of the registry was known when the earlier authorization was prepared.
+    /// Returns the authorization that the client can use without waiting. The rules are the rules of
+    /// [`Authenticator::authorize`]. `knew_scheme` is true if the client knew the registry's scheme when the client
+    /// prepared the earlier authorization.
     pub(super) fn available_authorization(&self, request: &RegistryRequest, knew_scheme: bool) -> Available {
         if !self.sender.is_own(&request.http.url) {
             return Available::Grant(None);
@@ -246,7 +253,7 @@ impl Authenticator {
         }
     }
 
-    /// Returns the authorization by the user name and the password, if there are credentials.
+    /// Returns the Basic authorization. Returns `None` if the source has no login.
     async fn show_login(&self) -> Result<Option<Grant>, AuthError> {
         let mut current = self.login.lock().await;
         let refusal = current.as_ref().and_then(|(grant, _)| self.refusal_of(grant.header()));
@@ -263,8 +270,8 @@ impl Authenticator {
         Ok(current.as_ref().map(|(grant, _)| grant.clone()))
     }
 
-    /// Returns another login than the refused one. If there is none, the error repeats the registry's answer to the
-    /// refused login, so that all errors of one cause are equal.
+    /// Returns a login that differs from the refused login. If the source has no such login, the error repeats the
+    /// registry's answer to the refused login. All errors with this cause then have the same text.
     async fn login_other_than(&self, refused: &Login, refusal: &RefusedPassword) -> Result<Login, AuthError> {
         self.source.login_after_refusal(refused).await?.ok_or_else(|| {
             let name = self.source.describe_identity().unwrap_or_else(|| self.identity());
@@ -276,9 +283,9 @@ impl Authenticator {
         })
     }
 
-    /// Returns a token for these scopes. If the token service refuses these scopes and narrower scopes are sufficient,
-    /// returns a token for the narrower scopes. Some services (GitLab) issue no token at all if the login has only a
-    /// part of the requested rights.
+    /// Returns a token for these scopes. If the token service refuses these scopes, and narrower scopes are sufficient
+    /// for the request, returns a token for the narrower scopes. Some services (GitLab) issue no token at all if the
+    /// login has only a part of the requested rights.
     async fn obtain_token_or_narrower(
         &self,
         realm: &Url,
@@ -335,7 +342,7 @@ impl Authenticator {
         }
     }
 
-    /// Handles a 401 response. Returns true if the request should be repeated.
+    /// Handles a 401 response. Returns true if the caller should repeat the request.
     pub(super) async fn handle_challenge(
         &self,
         scopes: &Scopes,
@@ -358,7 +365,7 @@ impl Authenticator {
         self.handle_refused_password(used).await
     }
 
-    /// Records and returns the scheme that the registry requires, by the challenges of an answer.
+    /// Reads the challenges of an answer. Records and returns the scheme that the registry requires.
     pub(super) fn learn_scheme(&self, answer: &Response) -> Result<Requires, AuthError> {
         let challenges = challenge::challenges(&answer.headers);
         let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme).cloned();
@@ -375,12 +382,11 @@ impl Authenticator {
         Ok(Requires::Basic)
     }
 
-    /// Handles the refusal of a password. Returns true if the request should be repeated with another password:
+    /// Handles a 401 response to a password. If the source has another password by now, stores this password and
+    /// returns true. The caller should then repeat the request.
     ///
-    /// - If the source has another password by now, the new password is sent.
-    /// - If the registry has never accepted the password, the password is not sent again for a while, because further
-    ///   attempts could lock the account.
-    /// - If the registry has accepted the password before, the password is correct, and the refusal has another cause.
+    /// If the source has no other password, returns false. If the registry never accepted the password, the client does
+    /// not send the password for 60 seconds ([`REFUSED_FOR`]), because more attempts can lock the account.
     async fn handle_refused_password(&self, used: &Grant) -> Result<bool, AuthError> {
         let mut current = self.login.lock().await;
         let refused = match &*current {

@@ -1,4 +1,4 @@
-//! `Authorization` headers, each with a serial number. The serial number distinguishes headers with equal values.
+//! `Authorization` headers, each with a serial number. The serial number distinguishes two headers with the same value.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,12 +25,12 @@ impl Grant {
     }
 }
 
-/// Counter for the serial numbers of one identity's grants.
+/// Source of the serial numbers for the grants of one identity.
 #[derive(Debug, Default)]
 pub(super) struct GrantNumbers(AtomicU64);
 
 impl GrantNumbers {
-    /// Creates a grant with the next number.
+    /// Creates a grant with the next serial number.
     pub(super) fn create_grant(&self, header: HeaderValue) -> Grant {
         Grant { header, number: self.0.fetch_add(1, Ordering::Relaxed) }
     }

@@ -1,5 +1,5 @@
 //! Requests with one identity. This file adds credentials to requests, answers challenges, and applies the pull quota.
-//! The layer below repeats failed requests ([`crate::registry::http::send`]).
+//! [`crate::registry::http::send`] repeats failed requests.
 
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
@@ -21,23 +21,23 @@ use crate::registry::limits::concurrency::Permit;
 use crate::registry::limits::pull_quota::{AnswerHead, AttemptEnd, ProbeGuard, QuotaError, Reads};
 use crate::store::{ErrorKind, StoreError};
 
-/// Maximum number of times that the credentials of a request are obtained again because they expired during the wait
-/// for the permit. After that, the request is sent with the credentials that were obtained last.
+/// If the credentials expire while a request waits for its permit, the client obtains new credentials at most this
+/// number of times. Then the client sends the request with the last credentials.
 const MAX_TRIES: usize = 2;
 
-/// Request with one identity while the request is being sent.
+/// Request that the client sends with one identity.
 struct AuthenticatedRequest<'a> {
     authenticator: &'a Authenticator,
     context: &'a Context,
     request: RegistryRequest,
     /// True if the client has already answered a challenge to this request.
     was_challenged: bool,
-    /// Guard that makes other counted reads wait while this request determines the pull quota. The guard is dropped
-    /// after the attempt, unless its answer is a challenge.
+    /// Guard during a request that determines the pull quota. Other counted reads wait until the client drops the
+    /// guard: after the attempt, or, if the answer is a challenge, after the next attempt.
     probe: Option<ProbeGuard<'a>>,
 }
 
-/// Listener to the registry's answers to one request, which records them for the password and the pull quota.
+/// Listener that records each answer to a request, for the password and for the pull quota.
 pub(super) struct Listener<'a> {
     pub(super) authenticator: &'a Authenticator,
     /// Effect of the request on the pull quota.
@@ -49,28 +49,27 @@ impl AnswerListener for Listener<'_> {
         if let Some(header) = authorization {
             self.authenticator.record_answer(header, head.status);
         }
-        // The wait for a new pull quota delays only counted reads.
         let ResponseHead { status, headers, retry_after, .. } = head;
         self.authenticator.quota.refuses(self.reads, AnswerHead { status: *status, headers, retry_after: *retry_after })
     }
 }
 
 impl Authenticator {
-    /// Sends a request, and repeats it until an answer is final. A final answer is a success or a refusal, with any
-    /// status.
+    /// Sends a request, and repeats the request until the answer is final. A final answer is a success or a refusal,
+    /// with any status.
     ///
     /// # Errors
-    /// Returns an error if no usable answer is received, or if no token is obtained for the request.
+    /// Returns an error if the client receives no usable answer, or obtains no token for the request.
     pub(crate) async fn send(&self, context: &Context, request: RegistryRequest) -> Result<Response, StoreError> {
         let probe = self.probe_quota(context, &request).await;
         let mut request = AuthenticatedRequest { authenticator: self, context, request, was_challenged: false, probe };
         self.sender.send(context, &mut request).await
     }
 
-    /// Sends a request without credentials, once.
+    /// Sends a request once, without credentials.
     ///
     /// # Errors
-    /// Returns an error if no usable answer is received.
+    /// Returns an error if the client receives no usable answer.
     pub(crate) async fn send_anonymously(
         &self,
         tenant: Tenant,
@@ -81,8 +80,8 @@ impl Authenticator {
         self.sender.attempt(&mut request.http, authorization, (tenant, permit)).await
     }
 
-    /// Adds the identity of the request to an answer that denies the request. Stores the registry's text, if the answer
-    /// refuses a password.
+    /// If the registry denied the request, adds the identity of the request to the answer. If the registry refused a
+    /// password, stores the text of the refusal.
     fn with_denied_identity(&self, answer: Response, used: Option<&Grant>) -> Response {
         if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || !self.sender.is_own(&answer.url)
@@ -98,34 +97,36 @@ impl Authenticator {
                 Some(DeniedIdentity::Named { name, check, is_proven: self.is_proven() })
             }
             (_, None) => Some(DeniedIdentity::Anonymous),
-            // The credentials could not be sent with this request.
+            // The client has credentials, but sent this request without them.
             (None, Some(_)) => None,
         };
         Response { denied, ..answer }
     }
 
-    /// Returns true if an answer is a 401 of the registry itself.
+    /// Returns true if the answer is a 401, and comes from the registry and not from a redirect to another origin.
     pub(super) fn is_challenge(&self, answer: &Response) -> bool {
         answer.status == StatusCode::UNAUTHORIZED && self.sender.is_own(&answer.url)
     }
 
-    /// Determines the number of remaining reads, if it must be known before a counted read. One request determines the
-    /// number, and the other counted reads wait:
+    /// Determines the remaining pull quota before a counted read, if the client needs this number. One request
+    /// determines the quota, and the other counted reads wait:
     ///
-    /// * At Docker Hub, or if the registry has reported a quota before, the client sends a HEAD, which is not counted.
-    /// * At other registries, the counted read itself shows if there is a quota. The returned guard is held until that
-    ///   read is answered.
+    /// * If the client knows that the registry counts reads, the client sends a HEAD. The registry does not count a
+    ///   HEAD.
+    /// * Otherwise, the answer to the counted read shows whether the registry has a quota. The caller holds the
+    ///   returned guard until this answer.
     async fn probe_quota(&self, context: &Context, request: &RegistryRequest) -> Option<ProbeGuard<'_>> {
         let probe = self.quota.start_probe(request.reads).await?;
         if !self.quota.counts() {
             return Some(probe);
         }
-        // If the HEAD fails, the read fails too, and the read's error has more details.
+        // If the HEAD fails, the read probably fails too, and the error of the read has more details.
         let _ = Box::pin(self.send(context, request.to_head())).await;
         None
     }
 
-    /// Waits until a request may be sent. Returns its permit and its credentials.
+    /// Waits for the permit and the credentials of a request. Returns both when the client can send the request at
+    /// once.
     async fn acquire_permit(
         &self,
         tenant: Tenant,
@@ -134,14 +135,14 @@ impl Authenticator {
         let mut tries = 0;
         loop {
             tries += 1;
-            // The token is requested before the permit is acquired. A token request may take long, and a permit that is
-            // held during this time would block other identities and uploads.
+            // The client requests the token before the permit. A token request can take long, and a permit held during
+            // this time would block other identities and uploads.
             let knew_scheme = self.knows_scheme();
             let prepared = self.prepare_credentials(request).await?;
             let permit = self.sender.acquire_permit(tenant, &request.http).await;
-            // During the wait, the registry may have requested a pause or required credentials for the first time, and
-            // the token may have expired. After [`MAX_TRIES`], the new token is used even if its lifetime is so short
-            // that it has already expired.
+            // During the wait for the permit, the registry can have requested a pause or sent its first challenge, or
+            // the token can have expired. After two renewals ([`MAX_TRIES`]), the client uses the new token even if
+            // this token has already expired.
             let grant = match self.available_authorization(request, knew_scheme) {
                 Available::Grant(grant) => grant,
                 Available::Nothing if tries > MAX_TRIES => prepared,
@@ -154,7 +155,7 @@ impl Authenticator {
         }
     }
 
-    /// Obtains the credentials of a request. A request to a mirror has a short time limit for its token.
+    /// Obtains the credentials of a request. For a request to a mirror, a short time limit applies.
     async fn prepare_credentials(&self, request: &RegistryRequest) -> Result<Option<Grant>, AuthError> {
         let authorization = self.authorize(request);
         if request.http.operation != Operation::MirrorManifest {
@@ -174,10 +175,11 @@ impl SendOnce for AuthenticatedRequest<'_> {
         &self.request.http
     }
 
-    /// Sends the request. Sends it again with credentials after a challenge, or after a refusal without credentials.
+    /// Sends the request. Repeats the request with credentials after a challenge, or after a refusal without
+    /// credentials.
     async fn send_once(&mut self) -> Result<Attempt, StoreError> {
         let (authenticator, context) = (self.authenticator, self.context);
-        // The token requests have already been repeated, so the error is final.
+        // The client has already repeated the failed token request, so this error is final.
         let denied = |error: AuthError| context.error(error.kind, error.detail).mark_given_up();
         let over_quota = |error: QuotaError| context.error(error.kind, error.detail);
         loop {
@@ -232,7 +234,7 @@ impl AuthenticatedRequest<'_> {
     }
 }
 
-/// Returns the end of an attempt, for the pull quota.
+/// Returns how the attempt ended, in the terms of the pull quota.
 fn end_of_attempt(outcome: &Result<Response, TransportError>) -> AttemptEnd<'_> {
     match outcome {
         Ok(Response { status, headers, retry_after, .. }) => {

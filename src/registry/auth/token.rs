@@ -1,4 +1,4 @@
-//! Client of the token endpoint (distribution's token authentication): requests one token and reads the answer.
+//! Client of the token service: requests one token and reads the answer (distribution, "Token Authentication").
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,14 +29,14 @@ use crate::registry::limits::concurrency::Permit;
 use crate::registry::limits::pull_quota::Reads;
 use crate::store::ErrorKind;
 
-/// Lifetime of a token without `expires_in`, in seconds.
+/// Lifetime of a token in seconds, if the answer contains no `expires_in`.
 const DEFAULT_LIFETIME: u64 = 60;
 
-/// Token of a token service, or a configured access token.
+/// Token from a token service, or an access token from the credentials.
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) header: HeaderValue,
-    /// Time at which another token is requested, before this token expires.
+    /// Time at which the client requests a new token. This time is before the token expires.
     pub(super) renew_at: Instant,
 }
 
@@ -57,7 +57,7 @@ struct TokenParameters<'a> {
 
 impl Authenticator {
     /// Requests a token for these grants. If the token service refuses the login, and the source of the login has
-    /// another login by now, requests the token with the other login.
+    /// another login by now, repeats the request with the other login.
     pub(super) async fn fetch_token(
         &self,
         realm: &Url,
@@ -98,7 +98,7 @@ impl Authenticator {
         let authorization = Authorization { header: credentials.as_ref(), origin: realm, listener: &listener };
         loop {
             self.sender.meter.asked_for_token();
-            // If the registry is its own token service, the token request counts as a request to the registry.
+            // If the registry is its own token service, the registry's limits also apply to the token request.
             if self.sender.is_own(realm) {
                 self.sender.acquire_permit(Tenant::default(), &request).await;
             }
@@ -124,8 +124,8 @@ impl Authenticator {
         }
     }
 
-    /// Returns the configured access token, without a request. If the registry refuses the token, the source of the
-    /// token is read again.
+    /// Returns the access token from the credentials, without a request. The client reads the credentials again after
+    /// 60 seconds, or after the registry refused the token.
     fn own_token(&self, realm: &Url, token: &SecretString) -> Result<Token, AuthError> {
         let header = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
         let what = format!(
@@ -141,7 +141,7 @@ impl Authenticator {
             kind: ErrorKind::Invalid,
             detail: format!("the token service {} answered {what}", redirect::shown(realm)),
         };
-        // The parser's reason is withheld, because it could quote the token.
+        // The error omits the parser's reason, because the reason can quote the token.
         let answer: TokenAnswer = serde_json::from_slice(&answer.bytes()).map_err(|_| invalid("without a token"))?;
         let token =
             answer.token.filter(|token| !token.is_empty()).or(answer.access_token).filter(|token| !token.is_empty());
@@ -179,8 +179,9 @@ impl Authenticator {
 }
 
 impl TokenParameters<'_> {
-    /// Returns the request without its `Authorization`: a GET, or a POST with an identity token in its form
-    /// (distribution, "OAuth2 Token Authentication").
+    /// Returns the request without an `Authorization` header. The request is a POST if the login is an identity token,
+    /// and the form contains the token (distribution, "OAuth2 Token Authentication"). For other logins, the request is
+    /// a GET.
     fn request(&self, login: Option<&Login>) -> HttpRequest {
         let request = |method, url| HttpRequest::new(Operation::Token, method, url);
         if let Some(Login::Token(token)) = login {
@@ -209,7 +210,7 @@ impl TokenParameters<'_> {
     }
 }
 
-/// Returns a refusal from which the identity token is removed, because the service may have echoed it.
+/// Removes the identity token from the body of a refusal, because the token service can repeat the token in its answer.
 fn redact_identity_token(login: Option<&Login>, answer: Response) -> Response {
     let Some(Login::Token(token)) = login else { return answer };
     let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
@@ -222,8 +223,8 @@ fn unanswered_error(realm: &Url, error: &TransportError) -> AuthError {
     AuthError { kind: error.kind(), detail }
 }
 
-/// Returns the time for which a token is used: three quarters of its lifetime, or its lifetime minus 30 seconds if that
-/// is longer.
+/// Returns the time for which the client uses a token. For a lifetime of at most 120 seconds, this time is three
+/// quarters of the lifetime. For a longer lifetime, this time is the lifetime minus 30 seconds.
 fn usable_for(expires_in: Option<&serde_json::Value>) -> Duration {
     let seconds = expires_in.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
     let lifetime = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400));

@@ -1,5 +1,5 @@
-//! Credentials that `docker login` and similar tools stored on this machine: docker's `config.json`, and `auth.json` of
-//! podman and skopeo.
+//! Credentials that `docker login` and similar tools stored on this machine: in docker's `config.json`, or in
+//! `auth.json` of podman and skopeo.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind as Io;
@@ -20,7 +20,7 @@ use crate::registry::{DockerConfig, Flavor};
 use crate::regular_file;
 use crate::store::ErrorKind;
 
-/// Contents of a file. The type has no `Debug`, which would show secrets.
+/// Content of a credential file. The type has no `Debug`, because `Debug` would show secrets.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct File {
@@ -42,15 +42,15 @@ struct Entry {
 /// Result of a search for the login of a registry.
 #[derive(Default)]
 pub(super) struct DockerLogin {
-    /// Login; `None` if no file has a login for the registry.
+    /// Login. `None` if no file has a login for the registry.
     pub(super) login: Option<Login>,
-    /// True if a program was run to obtain the login.
+    /// True if the client ran a credential helper to obtain the login.
     pub(super) ran_program: bool,
     /// Origin of the login, for messages.
     pub(super) origin: Option<String>,
 }
 
-/// Returns the login of a registry in these files. If several files have a login, the first one is used.
+/// Returns the login of a registry from these files. If several files have a login, the first of these files applies.
 pub(super) async fn login(
     config: &DockerConfig,
     host: &RegistryHost,
@@ -79,9 +79,11 @@ pub(super) async fn login(
     Ok(DockerLogin { ran_program, ..DockerLogin::default() })
 }
 
-/// Returns the longest namespace of a repository that has its own entry in one of these files (containers-auth.json(5):
-/// `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read synchronously, because they are small.
-/// A file that cannot be read is skipped; `login` reports the error later.
+/// Returns the longest namespace that has its own entry in one of these files and contains the repository. For example,
+/// `quay.io/org/repo` takes precedence over `quay.io/org` (containers-auth.json(5)).
+///
+/// Blocks the thread while it reads the files. Skips a file that cannot be read, because `login` reports this error
+/// later.
 pub(super) fn namespace_of(
     config: &DockerConfig,
     host: &RegistryHost,
@@ -104,8 +106,8 @@ fn covers(namespace: &str, name: &RepositoryName) -> bool {
     name.as_str().strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Returns the namespace in a key of this registry. Podman writes such keys as `host/a/b`, without a scheme. Returns
-/// `None` if the key is for a whole host or another registry.
+/// Returns the namespace in a key of this registry, such as `a/b` in `host/a/b`. Returns `None` if the key is for a
+/// whole host or for another registry.
 fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
     if host_of(key).is_some() {
         return None;
@@ -115,12 +117,12 @@ fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
     (names_of(host).contains(&key_host) && !namespace.is_empty()).then_some(namespace)
 }
 
-/// Reads a file. Returns `None` if the file is empty, or if it is missing and not required.
+/// Reads a file. Returns `None` if the file is empty. Also returns `None` if an optional file does not exist or this
+/// process has no permission to read the file.
 async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let bytes = match read_text(path).await {
         Ok(text) => text.into_bytes(),
-        // A file in a home directory that this process may not read counts as missing.
         Err(error) if !required && matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -129,7 +131,7 @@ async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
-    // The parser's reason is withheld, because it could quote a secret.
+    // The error omits the parser's reason, because the reason can quote a secret.
     let read = serde_json::from_slice(&bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         unusable(path, &format!("not a valid docker configuration (line {line}, column {column})"))
@@ -142,15 +144,17 @@ fn unusable(path: &Path, what: &str) -> AuthError {
 }
 
 impl File {
-    /// Returns the helper of this registry, else the default helper.
+    /// Returns the name of the credential helper for this registry. If the registry has no helper of its own, returns
+    /// the name of the default helper.
     fn helper_of(&self, host: &RegistryHost) -> Option<&str> {
         let helpers = self.cred_helpers.iter().flatten();
         let helper = matching_value(helpers.map(|(key, name)| (key.as_str(), name.as_str())), host);
         helper.or(self.creds_store.as_deref()).filter(|name| !name.is_empty())
     }
 
-    /// Returns the server names to request from a helper. The first name is the one that current versions of docker
-    /// use. The others are the spellings in the file (`https://HOST`), under which an older login may be stored.
+    /// Returns the server names under which a helper can store the login, in the order of the queries. The first name
+    /// is the name that current versions of docker use. The other names are the keys of this registry in the file, such
+    /// as `https://HOST`. Older versions of docker stored logins under such names.
     fn servers_of(&self, host: &RegistryHost) -> Vec<String> {
         let mut servers = vec![helper::server_name(host)];
         let keys = self.auths.iter().flatten().map(|(key, _)| key);
@@ -163,8 +167,8 @@ impl File {
         servers
     }
 
-    /// Returns the login that the file itself contains for a registry: the login of the longest namespace that covers
-    /// `namespace`, else the login of the host.
+    /// Returns the login that the file itself contains for a registry. The login of the longest namespace that contains
+    /// `namespace` takes precedence over the login of the host.
     fn entry_of(&self, host: &RegistryHost, namespace: Option<&RepositoryName>) -> Result<Option<Login>, &'static str> {
         let entries = || self.auths.iter().flatten().map(|(key, entry)| (key.as_str(), entry));
         let covering = |(key, entry): (&str, &'_ Entry)| -> Option<(usize, Result<Option<Login>, &'static str>)> {
@@ -183,7 +187,8 @@ impl File {
 }
 
 impl Entry {
-    /// Returns the login of this entry. Docker writes an empty entry if a helper stores the credentials.
+    /// Returns the login of this entry. Returns `None` for an empty entry: docker writes an empty entry if a helper
+    /// stores the credentials.
     fn login(&self) -> Result<Option<Login>, &'static str> {
         let non_empty = |secret: &'_ Option<String>| secret.clone().filter(|text| !text.is_empty());
         if let Some(token) = non_empty(&self.identitytoken) {
@@ -196,7 +201,7 @@ impl Entry {
             return Ok(Some(Login::Password { username: username.clone(), password: password.into() }));
         }
         let Some(auth) = non_empty(&self.auth) else { return Ok(None) };
-        // Some tools break the text into lines, or omit the padding. Podman accepts line breaks too.
+        // Some tools insert line breaks or omit the padding. Podman also accepts line breaks.
         let auth: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let bytes = STANDARD_NO_PAD.decode(auth.trim_end_matches('=')).ok();
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
@@ -206,8 +211,8 @@ impl Entry {
     }
 }
 
-/// Returns the value of the key for this registry: the key in docker's own spelling, else a key in an equivalent
-/// spelling.
+/// Returns the value of this registry's key. Prefers the key that docker itself writes. Other spellings of the host are
+/// accepted too.
 fn matching_value<'a, T: ?Sized>(
     pairs: impl Iterator<Item = (&'a str, &'a T)> + Clone,
     host: &RegistryHost,
@@ -219,13 +224,13 @@ fn matching_value<'a, T: ?Sized>(
     exact.or_else(equivalent).map(|(_, value)| value)
 }
 
-/// Returns the host names that keys use for a registry.
+/// Returns the host names that keys in credential files use for a registry.
 fn names_of(host: &RegistryHost) -> Vec<&str> {
     Flavor::from_host(host).credential_keys.map_or_else(|| vec![host.as_str()], |keys| keys.hosts.to_vec())
 }
 
-/// Returns the host of a key for a whole host, such as `host` or `https://host/v1/`. Returns `None` for a key of a
-/// namespace, `host/namespace`.
+/// If a key is for a whole host, such as `host` or `https://host/v1/`, returns the host. Returns `None` for the key of
+/// a namespace, such as `host/namespace`.
 fn host_of(key: &str) -> Option<&str> {
     let bare = key.strip_prefix("https://").or(key.strip_prefix("http://"));
     let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));

@@ -1,6 +1,6 @@
-//! Sources of the credentials of one registry: the configuration, programs and files on this machine, and clouds. Each
-//! source has its own file. A source is queried when a registry requires credentials, and again after a refusal.
-//! `authenticator.rs` and `token.rs` send the credentials.
+//! Sources of the credentials of one registry: the configuration, programs and files on this machine, and cloud
+//! services. The client queries a source when a registry requires credentials, and again after the registry refused the
+//! credentials. `authenticator.rs` and `token.rs` send the credentials.
 
 mod aws;
 mod azure;

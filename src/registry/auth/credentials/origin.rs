@@ -1,14 +1,17 @@
-//! Origin of a login, for messages: the key, the variable, the file or the program that provides the login. An origin
-//! never contains a secret.
+//! Descriptions of the origin of a login, for messages. The origin is a key of the configuration, an environment
+//! variable, a file or a program. A description never contains a secret.
 
 use std::path::Path;
 
 use crate::registry::options::cloud::{Azure, AzureIdentity};
 use crate::registry::{Credentials, Secret};
 
-/// Returns the origin of the login of these credentials. Returns `None` if the credentials have no login, or if their
-/// identity already names the origin. The files of docker's configuration are read for each login, so
-/// [`super::docker`] describes the origin in that case.
+/// Describes the origin of these credentials. Returns `None` in these cases:
+///
+/// - The credentials are anonymous.
+/// - The identity in the message already names the origin.
+/// - The credentials come from docker's configuration. [`super::docker`] describes this origin, because a search
+///   determines the file for each login.
 pub(super) fn describe(credentials: &Credentials) -> Option<String> {
     match credentials {
         Credentials::Anonymous | Credentials::DockerConfig(_) | Credentials::Aws(_) => None,
@@ -29,7 +32,7 @@ pub(super) fn describe(credentials: &Credentials) -> Option<String> {
     }
 }
 
-/// Returns the check that an operator makes after these credentials were refused.
+/// Returns the operator's next step after a registry refused these credentials.
 pub(super) fn describe_check(credentials: &Credentials) -> &'static str {
     match credentials {
         Credentials::Token(_) => "check the token",
@@ -42,7 +45,7 @@ pub(super) fn describe_check(credentials: &Credentials) -> &'static str {
     }
 }
 
-/// Returns the origin of a secret that has this key under `credentials`.
+/// Describes the origin of a secret. `key` is the key of the secret under `credentials`.
 fn describe_secret(key: &str, secret: &Secret) -> String {
     match secret {
         Secret::Value(_) => format!("{key} from the configuration"),
@@ -51,12 +54,12 @@ fn describe_secret(key: &str, secret: &Secret) -> String {
     }
 }
 
-/// Returns the origin of a login that a credential helper of docker provides.
 fn describe_helper(name: &str) -> String {
     format!("login from the helper docker-credential-{name}")
 }
 
-/// Returns the origin of a login that a file of docker's configuration contains, or for which the file names a helper.
+/// Describes the origin of a login from a file of docker's configuration. `helper` is the credential helper that the
+/// file names for the registry. `None` if the file itself contains the login.
 pub(super) fn describe_docker(file: &Path, helper: Option<&str>) -> String {
     match helper {
         Some(name) => format!("{}, which {} names", describe_helper(name), file.display()),

@@ -1,4 +1,4 @@
-//! Reader of a secret that is in the configuration itself, or in a file that the configuration names.
+//! Reads secrets that are in the configuration itself, or in files that the configuration names.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::registry::auth::error::AuthError;
 use crate::regular_file;
 
 impl Secret {
-    /// Returns the current value. A file is read at each call, because the secret may have been renewed.
+    /// Returns the current value. Each call reads the file again, because the secret can change.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or is empty. The error does not name the file.
@@ -21,7 +21,7 @@ impl Secret {
         }
     }
 
-    /// Returns the secret in a file, as [`Secret::read`] does. Blocking.
+    /// Reads a secret from a file, without the line breaks at the end of the file. Blocks the thread.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or is empty. The error does not name the file.
@@ -29,15 +29,15 @@ impl Secret {
         without_line_breaks(&decode(regular_file::read(path, MAX_FILE)?)?)
     }
 
-    /// Creates a secret from text of the configuration or of an environment variable. Line breaks at the end are not
-    /// part of the secret, as in a file. Returns `None` if the text is empty.
+    /// Creates a secret from the text of a configuration value or of an environment variable. Removes line breaks at
+    /// the end of the text. Returns `None` if the rest is empty.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         Some(Self::Value(without_line_breaks(text).ok()?))
     }
 }
 
-/// Returns the secret in a text: the text without the line breaks at its end.
+/// Returns a text without the line breaks at its end, as a secret. Fails if the rest is empty.
 fn without_line_breaks(text: &str) -> io::Result<SecretString> {
     match trim_line_breaks(text) {
         "" => Err(io::Error::other("the file is empty")),
@@ -45,11 +45,11 @@ fn without_line_breaks(text: &str) -> io::Result<SecretString> {
     }
 }
 
-/// Largest file with a secret, in bytes.
+/// Maximum size of a file with a secret, in bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;
 
-/// Reads the text of a small regular file, on a thread that may block. An error contains neither the name nor the
-/// content of the file.
+/// Reads a regular file of at most 1 MiB ([`MAX_FILE`]) as text, on a thread for blocking work. An error contains
+/// neither the name nor the content of the file.
 pub(super) async fn read_text(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || regular_file::read(&path, MAX_FILE)).await;
@@ -69,7 +69,7 @@ pub(super) async fn read(what: &str, secret: &Secret) -> Result<SecretString, Au
 }
 
 impl Secret {
-    /// Returns the length of a secret in bytes; `None` if the secret is in a file.
+    /// Returns the length of a secret in bytes. Returns `None` if the secret is in a file.
     #[must_use]
     pub fn known_length(&self) -> Option<usize> {
         self.known().map(|value| value.expose_secret().len())

@@ -1,5 +1,5 @@
-//! Source of one registry's login, as configured. The source is queried when a login is needed, and its answer is
-//! reused for a while.
+//! Configured source of the login for one registry. The client queries the source when a request needs a login, and
+//! reuses the login for a limited time.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,12 +15,12 @@ use crate::registry::auth::error::AuthError;
 use crate::registry::options::cloud::{Azure, AzureIdentity};
 use crate::registry::{Credentials, DockerConfig, Secret};
 
-/// Minimum age of a refused login before the source is queried again. A source that is queried earlier would return the
-/// same login.
+/// Minimum age of a refused login before the client queries the source again. Before this age, the source would
+/// probably return the same login.
 const MIN_REQUERY_AGE: Duration = Duration::from_secs(10);
 
-/// Minimum age of a refused login of a cloud before the cloud is queried again. A cloud returns another login each
-/// time.
+/// Minimum age of a refused login from a cloud before the client queries the cloud again. Each query of a cloud returns
+/// a new login.
 const MIN_CLOUD_REQUERY_AGE: Duration = Duration::from_secs(1);
 
 /// Source of one registry's login.
@@ -29,16 +29,16 @@ pub(crate) struct Source {
     host: RegistryHost,
     credentials: Option<Credentials>,
     programs: Programs,
-    /// HTTP clients for sources that send network requests; `None` if there are none.
+    /// HTTP clients for requests to clouds. `None` in a command that sends no such requests.
     clients: Option<ServiceClients>,
-    /// Last result of the source. The lock is held while the source is queried, so that concurrent callers share one
-    /// query.
+    /// Last result of the source. The client holds the lock during a query, so concurrent callers wait and share the
+    /// result.
     last: tokio::sync::Mutex<Last>,
-    /// Identity of the last login, if the login or its source states an identity.
+    /// Identity of the last login. `None` if neither the login nor the source states an identity.
     name: Mutex<Option<String>>,
-    /// Origin of the last login, if only the source knows it: a file of docker's configuration.
+    /// Origin of the last login, if the login came from a file of docker's configuration.
     origin: Mutex<Option<String>>,
-    /// Time until which the last login is used, if a cloud issued it.
+    /// If a cloud issued the last login: time until which the client uses this login.
     ends: Mutex<Option<Instant>>,
 }
 
@@ -46,17 +46,17 @@ pub(crate) struct Source {
 #[derive(Debug, Default)]
 struct Last {
     answer: Option<KnownLogin>,
-    /// Last failure, for the callers that waited for the same query.
+    /// Time and error of the last failed query. Callers that waited for this query get the error.
     failure: Option<(Instant, AuthError)>,
 }
 
-/// Login that a source returned, and the time for which it is valid.
+/// Login that a source returned, and the time until which the client can reuse the login.
 #[derive(Debug)]
 struct KnownLogin {
     login: Option<Login>,
     queried_at: Instant,
     valid_until: Instant,
-    /// Modification times of the files from which the login was read.
+    /// Modification times of the files that contained the login, immediately before the client read the files.
     modified_at: Vec<Option<SystemTime>>,
 }
 
@@ -67,12 +67,13 @@ impl Source {
         Self { host, credentials, programs, clients: None, last, name, origin, ends }
     }
 
-    /// Returns the source with HTTP clients for network requests.
+    /// Adds the HTTP clients for requests to clouds.
     pub(crate) fn with_clients(self, clients: ServiceClients) -> Self {
         Self { clients: Some(clients), ..self }
     }
 
-    /// Makes the last login so old that a refusal of the login causes a new query.
+    /// Makes the last login ten seconds older. If a registry then refuses the login, the client queries the source
+    /// again.
     #[cfg(test)]
     pub(super) async fn age_answer(&self) {
         if let Some(known) = &mut self.last.lock().await.answer {
@@ -80,27 +81,28 @@ impl Source {
         }
     }
 
-    /// Returns the configured source of the login; `None` for anonymous access.
+    /// Returns the configured credentials. Returns `None` for anonymous access.
     pub(crate) fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
     }
 
-    /// Returns the credentials of one repository if docker's configuration has an entry for a namespace that contains
-    /// the repository. Returns `None` if the credentials of the whole registry apply.
+    /// If docker's configuration has an entry for a namespace that contains the repository, returns the credentials of
+    /// this namespace. Otherwise returns `None`: the credentials of the whole registry apply.
     pub(crate) fn namespaced(&self, name: &RepositoryName) -> Option<Credentials> {
         let Some(Credentials::DockerConfig(config)) = &self.credentials else { return None };
         let namespace = docker::namespace_of(config, &self.host, name)?;
         Some(Credentials::DockerConfig(DockerConfig { namespace: Some(namespace), ..config.clone() }))
     }
 
-    /// Returns the identity to display: the user name if it is known, else the source of the login.
+    /// Returns the identity for messages: the user name. If the user name is not known, returns the kind of the source,
+    /// such as `gcp`.
     pub(crate) fn identity(&self) -> String {
         let name = self.name.lock().clone();
         match &self.credentials {
             None | Some(Credentials::Anonymous) => "anonymous".to_owned(),
             Some(Credentials::Password { username, .. }) => username.clone(),
             Some(Credentials::Token(_)) => "token".to_owned(),
-            // The identity is anonymous until a login has been found in the files.
+            // Before the first login from the files, the identity is anonymous.
             Some(Credentials::DockerConfig(_)) => name.unwrap_or_else(|| "anonymous".to_owned()),
             Some(Credentials::Helper { name: helper, .. }) => name.unwrap_or_else(|| format!("helper {helper}")),
             Some(Credentials::Azure(Azure { identity, .. })) => match identity {
@@ -121,8 +123,8 @@ impl Source {
         }
     }
 
-    /// Returns the identity with the origin of its login, for messages: `bot (password from the file /run/bot)`.
-    /// Returns `None` for anonymous access.
+    /// Returns the identity with the origin of the login, such as `bot (password from the file /run/bot)`. Returns
+    /// `None` for anonymous access.
     pub(crate) fn describe_identity(&self) -> Option<String> {
         let credentials = self.credentials.as_ref()?;
         let name = Some(self.identity()).filter(|name| name != "anonymous")?;
@@ -130,12 +132,12 @@ impl Source {
         Some(origin.map_or_else(|| name.clone(), |origin| format!("{name} ({origin})")))
     }
 
-    /// Returns the check that an operator makes after the credentials were refused.
+    /// Returns the operator's next step after a registry refused the credentials, such as `check the token`.
     pub(crate) fn describe_check(&self) -> &'static str {
         origin::describe_check(self.credentials.as_ref().unwrap_or(&Credentials::Anonymous))
     }
 
-    /// Returns the login; `None` for anonymous access.
+    /// Returns the login. Returns `None` for anonymous access.
     pub(crate) async fn login(&self) -> Result<Option<Login>, AuthError> {
         let called_at = Instant::now();
         let mut last = self.last.lock().await;
@@ -147,13 +149,14 @@ impl Source {
         self.renew(&mut last, called_at).await
     }
 
-    /// Returns true if the lifetime of the last login has ended, so that the source must be queried again.
+    /// Returns true if a cloud issued the last login and the time of use of this login has ended. The client must then
+    /// query the source again.
     pub(crate) fn has_ended(&self) -> bool {
         self.ends.lock().is_some_and(|ends| ends <= Instant::now())
     }
 
-    /// Returns the current login of the source after the login `refused` was refused; `None` if the source has no other
-    /// login.
+    /// Returns the current login of the source, after a registry refused the login `refused`. Returns `None` if the
+    /// source has no other login, or if `refused` is so new that a query would be useless.
     pub(crate) async fn login_after_refusal(&self, refused: &Login) -> Result<Option<Login>, AuthError> {
         let called_at = Instant::now();
         let mut last = self.last.lock().await;
@@ -173,7 +176,7 @@ impl Source {
         Ok(login.filter(|login| login != refused))
     }
 
-    /// Returns true if a login is still valid for a caller that requested it at `called_at`.
+    /// Returns true if a call that began at `called_at` can use the known login.
     async fn is_valid(&self, known: &KnownLogin, called_at: Instant) -> bool {
         known.valid_until > called_at && known.modified_at == self.modification_times().await
     }
@@ -207,8 +210,8 @@ impl Source {
         }
     }
 
-    /// Queries the source. Returns the login, the time for which it may be reused, and its identity. The time is zero
-    /// if another query of the source is cheap.
+    /// Queries the source. Returns the login, the time for which the client can reuse the login, and the identity of
+    /// the login. The time is zero if a query of the source is cheap.
     async fn query(&self) -> Result<(Option<Login>, Duration, Option<String>), AuthError> {
         let (login, reusable) = match &self.credentials {
             None | Some(Credentials::Anonymous) => (None, Duration::ZERO),
@@ -242,7 +245,8 @@ impl Source {
         Ok((login, reusable, None))
     }
 
-    /// Returns the settings for programs with these environment variables added. Values in files are read at each call.
+    /// Returns the settings for programs, with these environment variables added. If the value of a variable is in a
+    /// file, reads the file.
     async fn programs_with(&self, env: &[(String, Secret)]) -> Result<Programs, AuthError> {
         let mut programs = self.programs.clone();
         for (name, value) in env {
@@ -256,7 +260,7 @@ impl Source {
         self.clients.as_ref().ok_or_else(|| AuthError::denied("this command sends no requests to a cloud"))
     }
 
-    /// Returns true if a cloud issues the logins of the source, so that their lifetime is known.
+    /// Returns true if a cloud issues the logins of the source.
     fn comes_from_cloud(&self) -> bool {
         self.credentials.as_ref().is_some_and(Credentials::are_from_cloud)
     }
@@ -271,7 +275,8 @@ impl Source {
         }
     }
 
-    /// Returns the modification times of the files that contain the login.
+    /// Returns the modification times of the credential files. Returns an empty list if the login does not come from
+    /// docker's configuration.
     async fn modification_times(&self) -> Vec<Option<SystemTime>> {
         let Some(Credentials::DockerConfig(config)) = &self.credentials else { return Vec::new() };
         let mut modified_at = Vec::new();
