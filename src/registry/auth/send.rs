@@ -21,8 +21,8 @@ use crate::registry::limits::concurrency::Permit;
 use crate::registry::limits::pull_quota::{AnswerHead, AttemptEnd, ProbeGuard, QuotaError, Reads};
 use crate::store::{ErrorKind, StoreError};
 
-/// If the credentials expire while a request waits for its permit, the client obtains new credentials at most this
-/// number of times. Then the client sends the request with the last credentials.
+/// Maximum number of renewals of a request's credentials while the request waits for its permit. After that, the client
+/// sends the request with the last credentials.
 const MAX_TRIES: usize = 2;
 
 /// Request that the client sends with one identity.

@@ -1,5 +1,5 @@
-//! HTTP client of one registry: proxy, TLS, timeouts and HTTP/2 settings. `exchange.rs` sends the requests, and
-//! `error.rs` describes their failures.
+//! HTTP client of one registry: proxy, TLS, timeouts and HTTP/2 settings. `exchange.rs` sends the requests. `error.rs`
+//! describes their failures.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
@@ -14,19 +14,21 @@ use super::resolver::GuardedResolver;
 use super::retry::RetryPolicy;
 use super::tls_config;
 
-/// Flow-control window of one HTTP/2 stream, in bytes: 100 MB/s at a round-trip time of 40 ms.
+/// Flow-control window of one HTTP/2 stream, in bytes. This window allows 100 MB/s at a round-trip time of 40 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. In the worst case, this much
-/// received data is in memory for each connection. This data does not count in `daemon.memory`.
+/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. Each connection can hold
+/// received data of this size in memory. `daemon.memory` does not limit this data.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// Maximum size of an HTTP/2 frame, in bytes: four times the smallest maximum that the protocol allows. A larger frame
-/// would delay small answers that wait behind the frame on the same connection.
+/// Maximum size of an HTTP/2 frame, in bytes: four times the default of the protocol. A larger frame would delay small
+/// answers that wait behind the frame on the same connection.
 const FRAME: u32 = 64 * 1024;
 
-/// Returns a client builder with the settings of every client of this program: the client sends `User-Agent:
-/// transship/VERSION`, and does not follow redirects, repeat requests or send `Referer`.
+/// Returns a builder with the settings that every HTTP client of this program has:
+///
+/// - The client sends `User-Agent: transship/VERSION`.
+/// - The client does not follow redirects, repeat requests or send `Referer`.
 pub(crate) fn bare_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
@@ -35,13 +37,13 @@ pub(crate) fn bare_client() -> reqwest::ClientBuilder {
         .referer(false)
 }
 
-/// Returns the HTTP client of a registry. The callers handle redirects, retries and credentials. Content encodings are
-/// disabled, because a decompressed blob has another digest.
+/// Returns the HTTP client of a registry. The callers handle redirects, retries and credentials. The client does not
+/// decompress bodies, because a decompressed blob would have another digest than the compressed blob.
 pub(crate) fn http_client(base: &Url, policy: &RetryPolicy, transport: &Transport) -> reqwest::Result<reqwest::Client> {
     build(base, policy, transport, |builder| builder)
 }
 
-/// Returns a client whose answers include the server's certificate, for inspection.
+/// Returns a client that adds the server's certificate to each answer.
 pub(crate) fn examining_client(
     base: &Url,
     policy: &RetryPolicy,
@@ -50,7 +52,7 @@ pub(crate) fn examining_client(
     build(base, policy, transport, |builder| builder.tls_info(true))
 }
 
-/// Returns a client that connects only to the addresses that this resolver returns.
+/// Returns a client that connects only to addresses from the resolver `guard`.
 pub(crate) fn guarded_client(
     base: &Url,
     policy: &RetryPolicy,
@@ -76,7 +78,7 @@ fn build(
         let builder = match &transport.proxy {
             Proxy::Through(address) => builder.proxy(reqwest::Proxy::all(address.url().clone())?),
             Proxy::None => builder.no_proxy(),
-            // A proxy from the environment is never used for a registry on this machine.
+            // The client never uses a proxy from the environment for a registry on this machine.
             Proxy::Environment if is_loopback(base) => builder.no_proxy(),
             Proxy::Environment => builder,
         };
@@ -85,7 +87,7 @@ fn build(
     };
     let client = builder()?.build();
     if base.scheme() == "http" {
-        // Plain HTTP works without certificate authorities too.
+        // If the system has no certificate authorities, a client for plain HTTP is built without them.
         return client.or_else(|_| builder()?.tls_certs_only([]).build());
     }
     client
@@ -105,20 +107,20 @@ fn with_tls(mut builder: reqwest::ClientBuilder, transport: &Transport) -> reqwe
     Ok(if tls.insecure_skip_verify { builder.tls_danger_accept_invalid_certs(true) } else { builder })
 }
 
-/// Returns the environment's proxy variables whose values are invalid. Connections are made as if these variables were
-/// not set. Their values are withheld, because they may contain a password.
+/// Returns the proxy variables of the environment that have an invalid value. The HTTP client ignores these variables.
+/// The function does not return the values, because a value can contain a password.
 #[must_use]
 pub fn invalid_proxy_variables(environment: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
     let example = http::Uri::from_static("http://registry.example/");
     let is_invalid =
         |value: &str| !value.is_empty() && Matcher::builder().all(value).build().intercept(&example).is_none();
-    // If both variables of a pair are set, the first one is used, as in the HTTP client.
+    // If both variables of a pair are set, the HTTP client uses the first variable.
     let pairs = [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
     let set = pairs.into_iter().filter_map(|pair| pair.into_iter().find_map(|name| Some((name, environment(name)?))));
     set.filter(|(_, value)| is_invalid(value)).map(|(name, _)| name).collect()
 }
 
-/// Proxy settings of a registry, to name the proxy of a request in messages.
+/// Proxy settings of a registry. Error messages name the proxy of a request.
 pub(crate) enum Via {
     Direct,
     Fixed(String),
@@ -134,7 +136,7 @@ impl Via {
         }
     }
 
-    /// Returns the proxy on the path to `url`, without its credentials.
+    /// Returns the proxy for requests to `url`, without the credentials of the proxy.
     pub(crate) fn proxy_to(&self, url: &Url) -> Option<String> {
         match self {
             Self::Direct => None,

@@ -1,5 +1,5 @@
-//! Denials: the identity whose request a registry denied, and the next step of the operator. The text follows the
-//! registry's own text in an error message.
+//! Texts for denied requests: the identity of the request, and the operator's next step. An error message contains
+//! these texts after the registry's own text.
 
 use http::StatusCode;
 
@@ -8,21 +8,22 @@ use crate::store::Step;
 /// Identity of a request that the registry denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeniedIdentity {
-    /// No credentials: none are configured for the registry.
+    /// The client sent no credentials, because no credentials are configured for the registry.
     Anonymous,
-    /// Credentials.
+    /// The client sent credentials.
     Named {
-        /// User name, and the origin of the password.
+        /// User name with the origin of the password, such as `bot (password from the file /run/bot)`.
         name: String,
-        /// Check that the operator makes if the credentials are not valid.
+        /// Next step of the operator if the credentials are not valid, such as `check the token`.
         check: &'static str,
-        /// True if the registry has accepted these credentials before, so that they are valid.
+        /// True if an earlier answer has proven that the credentials are valid.
         is_proven: bool,
     },
 }
 
 impl DeniedIdentity {
-    /// Returns the identity and the next step, as a clause after the registry's own text.
+    /// Returns a clause with the identity and the operator's next step. The error message appends this clause to the
+    /// registry's own text.
     pub(crate) fn remedy(&self, step: Step, status: StatusCode, insufficient_scope: bool) -> String {
         match self {
             Self::Anonymous => format!("the request was sent without credentials: {SET_CREDENTIALS}"),
@@ -36,15 +37,15 @@ impl DeniedIdentity {
     }
 }
 
-/// Returns the clause for credentials that a registry does not accept. `check` is the next step.
+/// Returns the clause for credentials that a registry does not accept. `check` is the operator's next step.
 pub(crate) fn describe_refusal(name: &str, check: &str) -> String {
     format!("the registry refused {name}: {check}")
 }
 
-/// Next step after a registry or its token service did not accept a request without credentials.
+/// Next step of the operator after the registry or its token service denied a request without credentials.
 pub(crate) const SET_CREDENTIALS: &str = "set `credentials` for this registry, or run `docker login`";
 
-/// Returns the right that a step needs, as the end of "the right to".
+/// Returns the right that a step needs, as words that follow "the right to".
 fn describe_right(step: Step) -> &'static str {
     match step {
         Step::Connect => "use the registry",

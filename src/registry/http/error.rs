@@ -1,5 +1,5 @@
-//! Transport errors: reasons why a request got no usable answer. An error has a message with the remedy, and shows if
-//! the registry may have executed the request.
+//! Transport errors: reasons why the client got no usable answer to a request. The variant shows whether the registry
+//! can have executed the request. The message contains a remedy if the client knows a remedy.
 
 use std::error::Error;
 use std::io;
@@ -13,27 +13,27 @@ use super::resolver::NearName;
 use super::retry::Failure;
 use crate::store::ErrorKind;
 
-/// Facts about the path to a host, for error messages.
+/// Facts about the connection to a host, for error messages.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Approach {
-    /// Proxy on the path, without its credentials.
+    /// Address of the proxy, without credentials. `None` if the client uses no proxy.
     pub(crate) via: Option<String>,
-    /// True if a client certificate is sent.
+    /// True if the client sends a client certificate.
     pub(crate) shows_certificate: bool,
-    /// True if the host has ever answered.
+    /// True if the host has ever answered a request.
     pub(crate) has_answered: bool,
 }
 
-/// Transport error: the reason why a request got no usable answer.
+/// Transport error: the reason why the client got no usable answer.
 #[derive(Debug, Clone)]
 pub(crate) enum TransportError {
-    /// No connection was established, so the request was not sent.
+    /// The client could not connect, so it did not send the request.
     NotSent(String),
     /// The other side closed the connection cleanly before it processed the request.
     Unprocessed(String),
-    /// The exchange was interrupted. The other side may have executed the request.
+    /// The connection was interrupted during the exchange. The other side can have executed the request.
     Broken(String),
-    /// The answer cannot be used, and a repeated request would fail in the same way.
+    /// A repeated request would fail in the same way.
     Unusable(String),
 }
 
@@ -62,8 +62,8 @@ impl TransportError {
     }
 }
 
-/// Returns the transport error for a request without an answer. A failure that an operator must fix first becomes
-/// `Unusable`, which is not retried.
+/// Returns the transport error for a request without an answer. If an operator must first fix the cause, returns
+/// [`TransportError::Unusable`], and the client does not repeat the request.
 pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -> TransportError {
     let host = redirect::site(url);
     if was_not_processed(error) {
@@ -103,9 +103,11 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -
     if error.is_connect() { TransportError::NotSent(detail) } else { TransportError::Broken(detail) }
 }
 
-/// Returns true if the other side has certainly not processed the request: it ended HTTP/2 without an error before this
-/// stream (RFC 9113, section 6.8), refused the stream (section 8.7), or closed the connection before the request was
-/// sent.
+/// Returns true if the other side has certainly not processed the request:
+///
+/// - The other side ended HTTP/2 without an error before this stream (RFC 9113, section 6.8).
+/// - The other side refused the stream (section 8.7).
+/// - The connection closed before the client sent the request.
 fn was_not_processed(error: &reqwest::Error) -> bool {
     let is_unprocessed = |error: &h2::Error| match error.reason() {
         Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
@@ -118,8 +120,8 @@ fn was_not_processed(error: &reqwest::Error) -> bool {
     })
 }
 
-/// Returns the remedy for a host that has never answered and closes connections without a response; otherwise an empty
-/// text.
+/// Returns a remedy if the host closed the connection without a response, has never answered, and is reached without a
+/// proxy. Otherwise returns an empty text.
 fn hint(error: &reqwest::Error, url: &Url, approach: &Approach) -> &'static str {
     let is_closed = causes(error).any(|error| {
         let of_http = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
@@ -139,7 +141,7 @@ fn hint(error: &reqwest::Error, url: &Url, approach: &Approach) -> &'static str 
     }
 }
 
-/// Returns the message of a permanent failure, which a repeated request would also get; `None` for other failures.
+/// If a repeated request would fail in the same way, returns the message of the failure. Otherwise returns `None`.
 fn permanent_failure(
     cause: &Cause,
     error: &reqwest::Error,
@@ -163,7 +165,7 @@ fn permanent_failure(
     }
 }
 
-/// Returns true if the resolver reports a transient failure: the messages of the C libraries for `EAI_AGAIN`.
+/// Returns true if `text` contains a C library's message for `EAI_AGAIN`, a transient failure of the resolver.
 fn is_transient(text: &str) -> bool {
     text.contains("emporary failure") || text.contains("Try again")
 }
@@ -182,7 +184,8 @@ fn permanent_tls_failure(tls: &rustls::Error, url: &Url, shows_certificate: bool
         rustls::Error::InvalidCertificate(why) => {
             format!("the certificate of {host} {}", describe_certificate_fault(why, url))
         }
-        // Servers send different alerts. Go's servers send BadCertificate if the client sends no certificate.
+        // Servers send different alerts for a missing client certificate. For example, Go's servers send
+        // BadCertificate.
         rustls::Error::AlertReceived(
             alert @ (Alert::CertificateRequired
             | Alert::NoCertificate
@@ -197,7 +200,7 @@ fn permanent_tls_failure(tls: &rustls::Error, url: &Url, shows_certificate: bool
             true => format!("{host} rejected the client certificate ({alert:?}); check `tls.certificate`"),
             false => format!("{host} requires a client certificate; set `tls.certificate` to its file"),
         },
-        // Servers that use OpenSSL with TLS 1.2 send this alert if the client certificate is missing.
+        // Servers that use OpenSSL with TLS 1.2 send this alert for a missing client certificate.
         rustls::Error::AlertReceived(Alert::HandshakeFailure) if !shows_certificate => format!(
             "{host} rejected the TLS handshake: HandshakeFailure; if it requires a client certificate, \
              set `tls.certificate` to its file"
@@ -210,7 +213,7 @@ fn permanent_tls_failure(tls: &rustls::Error, url: &Url, shows_certificate: bool
     })
 }
 
-/// Returns the fault of a certificate, as the end of a sentence that begins with "the certificate of HOST".
+/// Returns the fault of a certificate, as words that follow "the certificate of HOST".
 fn describe_certificate_fault(why: &CertificateError, url: &Url) -> String {
     let date = |time: rustls::pki_types::UnixTime| {
         let date = i64::try_from(time.as_secs()).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
@@ -254,9 +257,9 @@ fn unwrap_name(name: &str) -> &str {
     inner.trim_matches('"')
 }
 
-/// Returns the transport error for a body that ended too early.
+/// Returns the transport error for a response whose body was interrupted.
 pub(crate) fn describe_interruption(error: &reqwest::Error, url: &Url) -> TransportError {
-    // The connection was established, so the facts of its setup do not matter.
+    // The host has answered, so hints about the setup of the connection do not apply.
     match describe(error, url, &Approach { has_answered: true, ..Approach::default() }) {
         TransportError::NotSent(detail) | TransportError::Unprocessed(detail) => TransportError::Broken(detail),
         other => other,
@@ -269,7 +272,8 @@ enum Cause {
     Other(String),
 }
 
-/// Returns the innermost cause of an error, which has the most specific message.
+/// Returns the innermost cause of an error, because this cause has the most specific message. If a cause is a TLS
+/// error, returns the TLS error.
 fn cause(error: &reqwest::Error) -> Cause {
     let mut found = Cause::Other("the exchange failed".to_owned());
     for error in causes(error) {
@@ -284,8 +288,8 @@ fn cause(error: &reqwest::Error) -> Cause {
     found
 }
 
-/// Returns the causes of an error, outermost first. For an I/O error, `source` skips the wrapped error itself, so
-/// `get_ref` is used.
+/// Returns the causes of an error, the outermost cause first. `io::Error::source` skips the error inside the I/O error,
+/// so this function calls `get_ref` for I/O errors.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&error| {
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

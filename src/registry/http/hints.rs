@@ -1,5 +1,5 @@
-//! Hints: remedies that an operator can apply after an error response, if the registry's own text is not sufficient.
-//! The error message appends the hint to the registry's own text. Hints do not change what the program does.
+//! Hints: remedies that an operator can apply after an error response. The error message appends the hint to the
+//! registry's own text. Hints do not change what the program does.
 
 use http::StatusCode;
 
@@ -7,13 +7,13 @@ use crate::oci::{Children, Manifest};
 use crate::registry::Flavor;
 use crate::store::Step;
 
-/// Returns the remedy for an error response, if the flavour of the registry, the step, the status and the codes imply
-/// one.
+/// Returns the remedy for an error response, if one is known for the registry's flavour, the step, the status and the
+/// error codes.
 pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes: &[String]) -> Option<&'static str> {
     let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let has_code = |code: &str| codes.iter().any(|known| known == code);
-    // Docker Hub, and Quay without extended names, refuse such names. The response to a HEAD has no code, so its status
-    // decides.
+    // Docker Hub, and Quay without extended names, accept only NAMESPACE/NAME. The response to a HEAD has no error
+    // code, so the status 400 indicates a refused name.
     let is_name = has_code("NAME_INVALID") || (step == Step::Resolve && status == StatusCode::BAD_REQUEST);
     match (step, status) {
         _ if is_name => Some("the registry may not accept this name; some registries allow only NAMESPACE/NAME"),
@@ -22,7 +22,7 @@ pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes
             Some("the registry does not have this repository, or hides it from this user: check the name")
         }
         (Step::BeginUpload, StatusCode::NOT_FOUND) => Some(flavor.hints.missing_repository),
-        // Harbor does not tell unauthorized clients if a project exists.
+        // Harbor does not show unauthorized clients whether a project exists.
         (Step::BeginUpload, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             Some("some registries also send this answer if the project does not exist")
         }
@@ -30,8 +30,9 @@ pub(crate) fn for_refusal(flavor: &Flavor, step: Step, status: StatusCode, codes
     }
 }
 
-/// Returns the remedy for a refused write, if the registry states that it is read-only (`states_it`), or if the status
-/// suggests it. distribution answers 405 to uploads in its read-only mode and as a pull-through cache.
+/// Returns the remedy for a write to a read-only registry. `states_it` is true if the registry reports that it is
+/// read-only. Without this report, the status 405 for an upload indicates a read-only registry: distribution sends 405
+/// in its read-only mode and as a pull-through cache.
 pub(crate) fn for_read_only(step: Step, status: StatusCode, states_it: bool) -> Option<&'static str> {
     let is_upload = matches!(step, Step::BeginUpload | Step::SendBlob | Step::CommitBlob);
     let is_write = is_upload || matches!(step, Step::WriteManifest | Step::LinkReferrers | Step::Delete);
@@ -45,13 +46,13 @@ pub(crate) fn for_read_only(step: Step, status: StatusCode, states_it: bool) -> 
     }
 }
 
-/// Returns the remedy for a manifest that the registry refuses because its digest is soft-deleted.
+/// Returns the remedy if the registry refuses a manifest because the manifest's digest is soft-deleted.
 pub(crate) fn for_soft_deletion(flavor: &Flavor, status: StatusCode, body: &[u8]) -> Option<&'static str> {
     let hints = flavor.hints.soft_deletion?;
     let body = String::from_utf8_lossy(body).to_lowercase();
     let soft = body.find("soft").is_some_and(|start| body[start..].contains("delet"));
     let says_deleted = soft || (body.contains("delet") && body.contains("restor"));
-    // Statuses that a registry may send for a soft-deleted digest without a message about the soft deletion.
+    // With these statuses, a registry can refuse a soft-deleted digest without a text about the deletion.
     let is_possible = matches!(status, StatusCode::CONFLICT | StatusCode::METHOD_NOT_ALLOWED);
     if status.is_client_error() && says_deleted { Some(hints.stated) } else { is_possible.then_some(hints.possible) }
 }
@@ -60,7 +61,7 @@ pub(crate) fn for_soft_deletion(flavor: &Flavor, status: StatusCode, body: &[u8]
 pub(crate) fn for_manifest(manifest: &Manifest, status: StatusCode, codes: &[String]) -> Option<&'static str> {
     let is_docker_manifest = manifest.media_type().as_str().starts_with("application/vnd.docker.");
     let is_invalid = status == StatusCode::BAD_REQUEST && codes.iter().any(|code| code == "MANIFEST_INVALID");
-    // distribution answers 500 if its own policy refuses the manifest.
+    // distribution answers 500 if its own validation policy refuses the manifest.
     let may_be_policy = status == StatusCode::BAD_REQUEST || status == StatusCode::INTERNAL_SERVER_ERROR;
     if has_foreign_layers(manifest) && may_be_policy {
         return Some(

@@ -1,4 +1,4 @@
-//! HTTP requests to one registry: connections, retries, redirects, responses and the parsers of their headers.
+//! HTTP requests to one registry: connections, retries, redirects, responses, and parsers for response headers.
 
 pub(super) mod blob_body;
 pub(super) mod body;

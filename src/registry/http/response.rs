@@ -1,6 +1,6 @@
-//! HTTP responses of a registry, and the errors for unsuccessful responses. The text of an error response is not
-//! trusted: this file truncates the text and replaces control characters, and [`super::redact`] removes secrets. This
-//! file sends no requests.
+//! HTTP responses of a registry, and the errors for unsuccessful responses. The text of an error response can contain
+//! control characters and secrets. This file truncates the text and replaces control characters. [`super::redact`]
+//! removes secrets.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,26 +21,26 @@ use super::retry::Failure;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Maximum number of bytes that the client reads of the body of an error response.
+/// Number of bytes that the client reads at most from the body of an error response.
 pub(crate) const MAX_REFUSAL: usize = 64 * 1024;
 
-/// Longest accepted wait of `Retry-After`. A longer wait is treated as a mistake and reduced to this value.
+/// Maximum wait by `Retry-After`. The client treats a longer wait as a mistake, and reduces the wait to this value.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// Status and headers of a response whose body has not been read.
+/// Status and headers of a response, before the client reads the body.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// URL that answered, after all redirects.
     pub(crate) url: Url,
-    /// Wait that `Retry-After` asks for.
+    /// Wait that the registry requests with `Retry-After`. `None` if there is no valid `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl ResponseHead {
-    /// Creates the head of a response that was received now: a date in `Retry-After` is converted to a wait from now
-    /// on.
+    /// Creates the head of a response that the client has just received. If `Retry-After` contains a date, the wait is
+    /// the time from now until this date.
     pub(crate) fn new(status: StatusCode, headers: HeaderMap, url: Url) -> Self {
         let retry_after = retry_after(&headers, Utc::now());
         Self { status, headers, url, retry_after }
@@ -50,7 +50,7 @@ impl ResponseHead {
         Self::new(response.status(), response.headers().clone(), response.url().clone())
     }
 
-    /// Returns the failure of a status that may be transient, or `None`.
+    /// Returns the kind of the failure if a repeated request can succeed. Otherwise returns `None`.
     pub(crate) fn failure(&self) -> Option<Failure> {
         transient_failure(self.status, &self.headers)
     }
@@ -62,13 +62,14 @@ impl ResponseHead {
     }
 }
 
-/// Returns the wait that `Retry-After` asks for, in seconds or as a date: at most [`LONGEST_WAIT`].
+/// Returns the wait that the registry requests with `Retry-After`. The header contains seconds or a date. The result is
+/// at most one hour ([`LONGEST_WAIT`]).
 pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            // The date is complete without its weekday.
+            // The parser refuses a date with a wrong weekday, so the weekday is removed.
             let date = text.split_once(", ").map_or(text, |(_, date)| date);
             (DateTime::parse_from_rfc2822(date).ok()?.to_utc() - now).to_std().unwrap_or_default()
         }
@@ -76,7 +77,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
     Some(wait.min(LONGEST_WAIT))
 }
 
-/// Returns the failure of a status that may be transient, or `None`.
+/// Returns the kind of the failure if a repeated request can succeed. Otherwise returns `None`.
 fn transient_failure(status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
     match status {
         StatusCode::TOO_MANY_REQUESTS => Some(Failure::Throttled),
@@ -89,17 +90,17 @@ fn transient_failure(status: StatusCode, headers: &HeaderMap) -> Option<Failure>
     }
 }
 
-/// HTTP response. Its body is complete in memory, or a stream for a blob.
+/// HTTP response. The body of a blob can be a stream. Every other body is completely in memory.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// URL that answered, after all redirects.
     pub(crate) url: Url,
-    /// Wait that `Retry-After` asks for.
+    /// Wait that the registry requests with `Retry-After`. `None` if there is no valid `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
-    /// True if `url` has another origin than the request: the registry redirected the request to a storage service or a
-    /// CDN.
+    /// True if the registry redirected the request to another origin, such as a storage service or a CDN, and this
+    /// origin answered.
     pub(crate) elsewhere: bool,
     /// Identity of the request, if the registry denied the request.
     pub(crate) denied: Option<DeniedIdentity>,
@@ -110,12 +111,12 @@ pub(crate) struct Response {
 #[derive(Debug)]
 pub(crate) enum Body {
     Whole(Bytes),
-    /// Body of a blob, which is read piece by piece.
+    /// Body of a blob. The caller reads the body piece by piece.
     Streamed(BlobBody),
 }
 
 impl Response {
-    /// Returns the body, or no bytes if the body is a stream.
+    /// Returns the body. If the body is a stream, returns no bytes.
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.body {
             Body::Whole(bytes) => bytes.clone(),
@@ -127,33 +128,34 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Returns the failure of a status that may be transient, or `None`.
+    /// Returns the kind of the failure if a repeated request can succeed. Otherwise returns `None`.
     pub(crate) fn failure(&self) -> Option<Failure> {
         transient_failure(self.status, &self.headers)
     }
 
-    /// Returns the digest in `Docker-Content-Digest`, if the header is a valid digest.
+    /// Returns the digest in `Docker-Content-Digest`, if the header contains a valid digest.
     pub(crate) fn content_digest(&self) -> Option<Digest> {
         self.header(&HeaderName::from_static("docker-content-digest"))?.trim().parse().ok()
     }
 
-    /// Returns the codes of the error envelope.
+    /// Returns the error codes in the body, such as `NAME_UNKNOWN` (distribution-spec, "Error Codes").
     pub(crate) fn codes(&self) -> Vec<String> {
         read_envelope(&self.bytes()).into_iter().map(|error| error.code).collect()
     }
 
-    /// Returns the error for this response, with a remedy if one is known.
+    /// Returns the error for this response. If a remedy is known, the error's message contains the remedy.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
         self.refusal_with(context, self.hint(context))
     }
 
-    /// Returns the error for this response, with this remedy appended.
+    /// Returns the error for this response, with `hint` at the end of the message. If another origin sent the response,
+    /// omits `hint`.
     pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
         let kind = self.classify(context.step);
         let kind = match kind {
             _ if context.step == Step::WriteManifest && self.says_locked() => ErrorKind::Locked,
-            // The other origin did not receive the credentials. The usual cause is an expired signed URL, and a
-            // repeated request gets a new URL.
+            // The other origin did not receive the registry's credentials, so the credentials are not the cause. The
+            // usual cause is an expired signed URL, and a repeated request gets a new URL.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
@@ -164,13 +166,12 @@ impl Response {
         context.error(kind, parts.join("; "))
     }
 
-    /// Returns the remedy for this response, if one is known.
     fn hint(&self, context: &Context) -> Option<&'static str> {
         let hint = hints::for_refusal(context.flavor, context.step, self.status, &self.codes());
         hints::for_read_only(context.step, self.status, self.says_read_only()).or(hint)
     }
 
-    /// Returns the kind of the error for this response to a request of this step.
+    /// Returns the kind of the error. `step` is the step of the request.
     fn classify(&self, step: Step) -> ErrorKind {
         let (status, codes) = (self.status, self.codes());
         let has_code = |code: &str| codes.iter().any(|known| known == code);
@@ -186,7 +187,7 @@ impl Response {
             StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(self.retry_after),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
             _ if has_code("UNSUPPORTED") => ErrorKind::Unsupported,
-            // The upload session does not exist any more. A new session can be opened.
+            // The upload session does not exist any more. The caller can open a new session.
             StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
                 if matches!(step, Step::SendBlob | Step::CommitBlob) && !has_code("NAME_UNKNOWN") =>
             {
@@ -205,8 +206,8 @@ impl Response {
         }
     }
 
-    /// Returns the message for a successful response whose body is not a list. If the body is a web page, the server is
-    /// not a registry.
+    /// Returns the message for a successful response whose body cannot be read as a list. If neither the media type nor
+    /// the body is JSON, the message says that the server is not a registry.
     pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
         match self.foreign_type() {
             Some(content_type) => self.describe_foreign(&content_type),
@@ -214,19 +215,19 @@ impl Response {
         }
     }
 
-    /// Returns the message for a success with another status than the expected one, and without the headers that the
-    /// step needs.
+    /// Returns the message for a success that has another status than `expected`, and that lacks the headers for the
+    /// step.
     pub(crate) fn unexpected_success(&self, expected: StatusCode) -> String {
         self.describe_web_page().unwrap_or_else(|| format!("{}, expected {}", self.detail(), expected.as_u16()))
     }
 
-    /// Returns the message for a web page, as a login portal sends it; `None` for all other responses.
+    /// Returns the message for a web page, for example from a login portal. Returns `None` for other responses.
     pub(crate) fn describe_web_page(&self) -> Option<String> {
         let content_type = self.foreign_type().filter(|content_type| content_type.starts_with("text/html"))?;
         Some(self.describe_foreign(&content_type))
     }
 
-    /// Returns the stated type of the content, if neither the type nor the content is JSON.
+    /// Returns the media type in the response, if neither the media type nor the body is JSON.
     fn foreign_type(&self) -> Option<String> {
         let content_type = self.header(&CONTENT_TYPE).map(clean).filter(|content_type| !content_type.contains("json"));
         content_type.filter(|_| !self.bytes().trim_ascii_start().starts_with(b"{"))
@@ -240,8 +241,8 @@ impl Response {
         )
     }
 
-    /// Returns the status with the errors of the envelope (`404 NAME_UNKNOWN: repository name not known to registry`),
-    /// or only the status.
+    /// Returns the status and at most three errors from the body, such as `404 NAME_UNKNOWN: repository name not known
+    /// to registry`. If the body contains no errors, returns the status.
     pub(crate) fn detail(&self) -> String {
         let mut detail = match self.status.canonical_reason() {
             Some(reason) => format!("{} {reason}", self.status.as_u16()),
@@ -263,7 +264,7 @@ impl Response {
         detail
     }
 
-    /// Returns true if the registry refuses a write because nobody may overwrite the tag. Azure Container Registry
+    /// Returns true if the registry refuses a write because the tag is locked or immutable. Azure Container Registry
     /// reports a lock. Amazon ECR, Harbor, Quay and Google Artifact Registry report an immutable tag.
     fn says_locked(&self) -> bool {
         let is_possible = matches!(self.status.as_u16(), 400 | 401 | 403 | 405 | 409 | 412);
@@ -283,17 +284,16 @@ impl Response {
             })
     }
 
-    /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The missing
-    /// scope in the challenge is not shown, because the failed step implies it, and because the challenge might contain
-    /// a secret.
+    /// Returns true if the registry accepted the token, but requires a token with more rights (RFC 6750, section 3.1).
+    /// Messages do not show the scope in the challenge, because the challenge can contain a secret.
     fn insufficient_scope(&self) -> bool {
         let challenges = challenge::challenges(&self.headers);
         challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))
     }
 }
 
-/// Phrases, in lower case, by which registries report a tag that nobody may write. The last phrase is the most specific
-/// one that Azure Container Registry sends.
+/// Phrases, in lower case. If a refusal contains one of these phrases, the tag is locked or immutable. The last phrase
+/// is from the message of Azure Container Registry.
 const LOCKED: [&str; 5] = [
     "immutable",
     "locked",
@@ -309,7 +309,8 @@ struct EnvelopeError {
     message: String,
 }
 
-/// Reads the errors of the specification's error envelope. Returns no errors if the body is not such an envelope.
+/// Reads the errors in a body with the format of distribution-spec: `{"errors": [...]}`. Returns no errors if the body
+/// has another format.
 fn read_envelope(body: &[u8]) -> Vec<EnvelopeError> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -318,12 +319,12 @@ fn read_envelope(body: &[u8]) -> Vec<EnvelopeError> {
     serde_json::from_slice(body).map_or_else(|_| Vec::new(), |envelope: Envelope| envelope.errors)
 }
 
-/// Replaces control characters by spaces, and truncates the text to 300 characters.
+/// Replaces control characters with spaces, and truncates the text to 300 characters.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
 }
 
-/// Marks a header as sensitive, so that no `Debug` output shows it.
+/// Marks a header as sensitive, so `Debug` does not show its value.
 pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value

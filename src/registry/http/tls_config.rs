@@ -1,7 +1,9 @@
-//! TLS configuration of a registry whose operator set `tls.ca`. The verifier trusts the authorities of the system and
-//! those in the file. It also accepts a server that presents a certificate of the file as its own, as OpenSSL and Go
-//! do: `openssl req -x509` creates such a certificate, which is marked as an authority, and the WebPKI verifier refuses
-//! an authority's certificate for a server (`CaUsedAsEndEntity`).
+//! TLS configuration for a registry with `tls.ca`. The client trusts the authorities of the system and the authorities
+//! in the file `tls.ca`.
+//!
+//! The client also accepts a server whose own certificate is in the file, as OpenSSL and Go do. For example, `openssl
+//! req -x509` creates a certificate that is marked as an authority. The WebPKI verifier refuses such a certificate for
+//! a server (`CaUsedAsEndEntity`).
 
 use std::sync::Arc;
 
@@ -16,9 +18,12 @@ use rustls_platform_verifier::Verifier;
 
 use super::connect::{Pem, Tls, Transport};
 
-/// Returns the TLS configuration for these options. Returns `None` if the options name no authorities, if they turn the
-/// verification off, or if the configuration cannot be created; the HTTP client's own setup then applies and reports
-/// the error.
+/// Returns the TLS configuration for these options. Returns `None` in these cases, and the caller then uses the HTTP
+/// client's own setup:
+///
+/// - The options contain no `tls.ca`.
+/// - The options turn the verification off.
+/// - The configuration is invalid. The HTTP client's own setup then reports the error.
 pub(super) fn create(transport: &Transport) -> Option<ClientConfig> {
     let Tls { ca: Some(ca), identity, insecure_skip_verify: false } = &transport.tls else { return None };
     let provider = CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
@@ -42,10 +47,10 @@ fn read_certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()
 }
 
-/// Verifier that accepts the certificates of `tls.ca` as the certificates of servers, too.
+/// Verifier that also accepts a server whose own certificate is in `tls.ca`.
 #[derive(Debug)]
 struct OwnCertificateVerifier {
-    /// Verifier of chains that end at an authority.
+    /// Verifier of certificate chains that end at an authority.
     chains: Verifier,
     /// Certificates of `tls.ca`.
     trusted: Vec<CertificateDer<'static>>,
@@ -60,8 +65,9 @@ impl OwnCertificateVerifier {
 }
 
 impl ServerCertVerifier for OwnCertificateVerifier {
-    /// Verifies the chain. If the chain is not valid, but the server's certificate is byte for byte a certificate of
-    /// `tls.ca`, verifies only its lifetime and its names. The handshake proves that the server has the private key.
+    /// Verifies the certificate chain. If the chain is not valid, but the server's own certificate is in `tls.ca`,
+    /// verifies only the lifetime and the names of this certificate. The TLS handshake proves that the server has the
+    /// private key.
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -102,7 +108,7 @@ impl ServerCertVerifier for OwnCertificateVerifier {
     }
 }
 
-/// Verifies the lifetime and the names of a certificate that is trusted itself.
+/// Verifies the lifetime and the names of a server's own certificate that is in `tls.ca`.
 fn verify_trusted_certificate(
     certificate: &CertificateDer<'_>,
     server_name: &ServerName<'_>,
@@ -114,9 +120,9 @@ fn verify_trusted_certificate(
     Ok(ServerCertVerified::assertion())
 }
 
-/// Verifies that a certificate is valid now. The library verifies the lifetime only together with a chain, and before
-/// it. So the chain is verified without any authority: every error except those of the lifetime means that the lifetime
-/// is right.
+/// Verifies that `now` is within the lifetime of a certificate. The library can check the lifetime only as the first
+/// part of the check of a chain. So this function checks a chain without any authority, which always fails. If the
+/// failure does not concern the lifetime, the lifetime is valid.
 fn verify_lifetime(parsed: &ParsedCertificate<'_>, now: UnixTime) -> Result<(), Error> {
     let roots = RootCertStore::empty();
     match verify_server_cert_signed_by_trust_anchor(parsed, &roots, &[], now, &[]) {
@@ -142,7 +148,7 @@ mod tests {
 
     const NOW: u64 = 1_750_000_000;
 
-    /// Creates a certificate like that of `openssl req -x509`: self-signed, and marked as an authority.
+    /// Creates a self-signed certificate that is marked as an authority, as `openssl req -x509` does.
     fn self_signed(name: &str, until: i32) -> (CertificateDer<'static>, KeyPair) {
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -38,7 +38,7 @@ pub(crate) struct Source {
     name: Mutex<Option<String>>,
     /// Origin of the last login, if the login came from a file of docker's configuration.
     origin: Mutex<Option<String>>,
-    /// If a cloud issued the last login: time until which the client uses this login.
+    /// Time until which the client uses the last login, if a cloud issued this login.
     ends: Mutex<Option<Instant>>,
 }
 
