@@ -1,4 +1,4 @@
-//! Options of one registry, as parsed from the configuration.
+//! Options of one registry, as the configuration states them.
 
 pub(super) mod bandwidth;
 pub(super) mod cloud;
@@ -16,28 +16,28 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{Aws, Azure, Bandwidth, Bucket, Flavor, Gcp, LimitProfile, LimitSetting, Rate, Transport};
 use crate::oci::RepositoryName;
 
-/// Options of one registry. The default is anonymous HTTPS without limits.
+/// Options of one registry. By default, the client uses anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
-    /// Credentials. `None` is anonymous.
+    /// Credentials. `None` means anonymous access.
     pub credentials: Option<Credentials>,
-    /// True if HTTP is used instead of HTTPS.
+    /// True if the client uses HTTP instead of HTTPS.
     pub plain_http: bool,
-    /// Flavour of the registry (`kind` in `sync.yaml`), for a registry at a custom domain. If `None`, the host name
-    /// determines the flavour.
+    /// Flavour of a registry at a custom domain (`kind` in `sync.yaml`). If `None`, the host name determines the
+    /// flavour.
     pub flavor: Option<&'static Flavor>,
     /// Limits of the requests to the registry.
     pub limits: Limits,
-    /// Form in which blobs are uploaded.
+    /// Options of blob uploads.
     pub upload: Uploads,
-    /// Maximum length of a manifest, in bytes, 8 MiB at most. `None` is 4 MiB.
+    /// Maximum length of a manifest in bytes, at most 8 MiB. `None` means 4 MiB.
     pub max_manifest: Option<u64>,
     /// Options of the connections.
     pub transport: Transport,
 }
 
 impl Options {
-    /// Returns the options of a registry that the configuration does not name. The credentials are those of docker's
+    /// Returns the options of a registry that the configuration does not name. The credentials come from docker's
     /// configuration in this environment.
     #[must_use]
     pub fn unlisted(environment: &dyn Fn(&str) -> Option<String>) -> Self {
@@ -51,15 +51,16 @@ impl Options {
 pub struct Uploads {
     /// Form of an upload: one piece or chunks.
     pub mode: UploadMode,
-    /// Length of a chunk in bytes, 64 MiB at most. `None` is the length of the registry's flavour, or 8 MiB if the
-    /// flavour has no length.
+    /// Length of a chunk in bytes, at most 64 MiB. If `None`, the flavour of the registry determines the length, by
+    /// default 8 MiB.
     pub chunk: Option<u64>,
 }
 
 /// Form of a blob upload: one piece or chunks (distribution-spec, "Pushing blobs").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UploadMode {
-    /// Form that the flavour of the registry accepts. If the registry refuses this form, the other form.
+    /// The form that the flavour of the registry prefers. If the registry refuses this form, the client uses the other
+    /// form.
     #[default]
     Auto,
     /// One piece.
@@ -68,13 +69,13 @@ pub enum UploadMode {
     Chunked,
 }
 
-/// Error of a text that is not an [`UploadMode`].
+/// Error for a text that names no [`UploadMode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an upload mode: expected auto, monolithic or chunked")]
 pub struct UploadModeError(String);
 
 impl UploadMode {
-    /// Names of all modes, as they are written in `sync.yaml`.
+    /// Names of all modes in `sync.yaml`.
     pub const NAMES: [&'static str; 3] = ["auto", "monolithic", "chunked"];
 }
 
@@ -101,37 +102,37 @@ impl FromStr for UploadMode {
     }
 }
 
-/// Credentials for a registry, or the source of these credentials.
+/// Credentials for a registry, or the source of the credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Credentials {
     /// No credentials, even if this machine stores credentials for the registry.
     Anonymous,
     /// A user name and its password.
     Password {
-        /// User name; may be shown.
+        /// User name. Messages can show the user name.
         username: String,
-        /// Password or token; never shown.
+        /// Password or token. Messages never show this secret.
         password: Secret,
     },
-    /// Identity token or refresh token. In exchange, the registry's token service issues access tokens.
+    /// Identity token or refresh token. The registry's token service issues access tokens for this token.
     Token(Secret),
     /// Credentials that `docker login` and similar programs stored on this machine.
     DockerConfig(DockerConfig),
     /// Credentials from a credential helper of docker: the program `docker-credential-NAME`.
     Helper {
-        /// Last part of the program's name.
+        /// NAME in the name of the program.
         name: String,
-        /// Environment variables for this program, in addition to those that every program gets.
+        /// Additional environment variables for this program.
         env: Vec<(String, Secret)>,
     },
     /// Credentials from the output of a command.
     Command {
         /// Program and its arguments: at least one element.
         line: Vec<String>,
-        /// User name. If the user name is set, the output is the password. Otherwise the output is `USER:PASSWORD`, or
-        /// an identity token without a colon.
+        /// User name. If `Some`, the command prints the password. If `None`, the command prints `USER:PASSWORD`, or an
+        /// identity token without a colon.
         username: Option<String>,
-        /// Environment variables for this program, in addition to those that every program gets.
+        /// Additional environment variables for this program.
         env: Vec<(String, Secret)>,
     },
     /// Identity of Microsoft Entra, for Azure Container Registry.
@@ -149,15 +150,15 @@ impl Credentials {
     }
 }
 
-/// Credential files in the format of docker's `config.json`, which podman's `auth.json` shares.
+/// Credential files in the format of docker's `config.json`. Podman's `auth.json` has the same format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
-    /// Files in order. The first file with an entry for a registry applies.
+    /// Files in order of precedence. The first file with an entry for a registry applies.
     pub files: Vec<PathBuf>,
     /// True if a missing file is an error.
     pub required: bool,
-    /// Namespace whose entry takes precedence over the entry of the whole registry (containers-auth.json(5)). `None`
-    /// uses the entry of the whole registry.
+    /// Namespace of a repository, such as `team/app`. An entry for this namespace takes precedence over the entry for
+    /// the whole registry (containers-auth.json(5)). If `None`, the entry for the whole registry applies.
     pub namespace: Option<RepositoryName>,
 }
 
@@ -167,7 +168,7 @@ impl DockerConfig {
     /// - `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`
     /// - `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json`
     ///
-    /// Returns `None` if the environment names no location.
+    /// Returns `None` if the environment contains none of these variables.
     #[must_use]
     pub fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let path = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
@@ -182,21 +183,22 @@ impl DockerConfig {
 /// Secret, or the file that contains the secret. `Debug` does not show the secret.
 #[derive(Debug, Clone)]
 pub enum Secret {
-    /// Known secret that is written in the configuration.
+    /// Secret in the configuration itself.
     Value(SecretString),
-    /// Known secret from an environment variable. The reader of the configuration has read the variable.
+    /// Secret from an environment variable. The configuration parser has already read the variable.
     Variable {
         /// Name of the variable. Messages may show the name.
         name: String,
         /// Value of the variable. Messages never show the value.
         value: SecretString,
     },
-    /// File that contains the secret; read at each use. Line breaks at the end of the file are not part of the secret.
+    /// Path of a file that contains the secret. Each use of the secret reads the file. Line breaks at the end of the
+    /// file are not part of the secret.
     File(PathBuf),
 }
 
 impl PartialEq for Secret {
-    /// Compares known secrets by their content, and files by their path.
+    /// Compares two secrets by their content, and two files by their path. A file never equals a secret.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(a), Self::File(b)) => a == b,
@@ -209,7 +211,7 @@ impl PartialEq for Secret {
 }
 
 impl Secret {
-    /// Returns the secret if it is known without a read of a file.
+    /// Returns the secret. Returns `None` if the secret is in a file.
     #[must_use]
     pub fn known(&self) -> Option<&SecretString> {
         match self {
@@ -221,12 +223,12 @@ impl Secret {
 
 impl Eq for Secret {}
 
-/// Configured limits of one registry, shared by all entries. [`in_force`](Limits::in_force) adds the figures of the
-/// profile and the defaults.
+/// Configured limits of one registry. All entries together must keep these limits. [`in_force`](Limits::in_force)
+/// completes the limits from the profile and the defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Profile. Its figures apply to limits that are not configured. If the profile itself is not configured, the
-    /// flavour or the host name determines the profile.
+    /// Profile: a named set of limits. The limits of the profile apply if the configuration does not set a limit. If
+    /// the configuration sets no profile, the flavour or the host name determines the profile.
     pub profile: LimitSetting<&'static LimitProfile>,
     /// Rate of all requests.
     pub requests: LimitSetting<Rate>,
@@ -240,17 +242,18 @@ pub struct Limits {
     pub deletes: LimitSetting<Rate>,
     /// Rate of reads of the referrers API.
     pub referrer_lists: LimitSetting<Rate>,
-    /// Bandwidth in bytes per second, for bodies in both directions together, by the time of day. `None` is unlimited.
+    /// Bandwidth in bytes per second, by the time of day. Uploads and downloads share this bandwidth. `None` means
+    /// unlimited.
     pub bandwidth: Option<Bandwidth>,
     /// Maximum number of requests in flight.
     pub concurrent: LimitSetting<usize>,
-    /// Number of pulls per window that are reserved for other users of the quota, if the registry counts pulls (Docker
-    /// Hub).
+    /// Number of pulls per window that transship leaves to other users of the pull quota. Applies only if the registry
+    /// counts pulls (Docker Hub).
     pub reserve_pulls: u64,
 }
 
 impl Limits {
-    /// Returns the configured figure of a bucket.
+    /// Returns the configured rate of a bucket.
     #[must_use]
     pub fn figure(&self, bucket: Bucket) -> LimitSetting<Rate> {
         match bucket {
@@ -263,7 +266,7 @@ impl Limits {
         }
     }
 
-    /// Returns a mutable reference to the configured figure of a bucket.
+    /// Returns a mutable reference to the configured rate of a bucket.
     pub fn figure_mut(&mut self, bucket: Bucket) -> &mut LimitSetting<Rate> {
         match bucket {
             Bucket::Requests => &mut self.requests,

@@ -1,4 +1,4 @@
-//! Tests of credentials: the servers to which they are sent, and the number of token requests.
+//! Tests of credentials: which servers receive credentials, and how many token requests the client sends.
 
 use futures_util::future::join_all;
 use std::io::Write as _;
@@ -12,8 +12,8 @@ fn latest() -> ManifestRef {
     ManifestRef::Tag("latest".parse().unwrap())
 }
 
-/// Answers like a registry that requires `Bearer good`, and issues this token at `/token`. It has no manifests and no
-/// blobs, and all mounts succeed.
+/// Answers like a registry that requires `Bearer good`, and issues this token at `/token`. The registry has no content,
+/// and accepts all mounts.
 fn with_tokens(request: &Received) -> axum::response::Response {
     if request.path.starts_with("/token") {
         return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
@@ -39,7 +39,8 @@ async fn concurrent_first_requests_need_one_token() {
     assert_eq!(token.header("authorization"), None);
 }
 
-/// Starts a registry and its token service, which issues tokens only to the user "you". All other users get 429.
+/// Starts a registry and its token service. The token service issues tokens only to the user "you", and answers 429 to
+/// other users.
 async fn with_a_busy_token_service() -> (Server, Server) {
     let tokens = Server::start(|request| match request.header("authorization") {
         Some("Basic eW91OnNlY3JldA==") => answer(200, &[], r#"{"access_token":"good","expires_in":300}"#),
@@ -240,7 +241,7 @@ async fn refused_password_is_read_again_from_its_file() {
     writeln!(file, "old").unwrap();
     let path = file.path().to_owned();
     let server = Server::start(|request| match request.header("authorization") {
-        // me:new
+        // `me:new` in base64.
         Some("Basic bWU6bmV3") => answer(404, &[], ""),
         _ => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
     })
@@ -259,7 +260,8 @@ async fn refused_password_is_read_again_from_its_file() {
     assert!(error.detail.starts_with(&start), "{error}");
 }
 
-/// Answers like a registry that requires `Bearer good`. A POST with the identity token `i d/t` obtains this token.
+/// Answers like a registry that requires `Bearer good`. The token service issues this token for a POST with the
+/// identity token `i d/t`.
 fn with_identity_tokens(request: &Received) -> axum::response::Response {
     if request.path.starts_with("/token") {
         let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&request.body).into_owned().collect();
@@ -408,7 +410,7 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
 }
 
 /// Answers like Azure's registry, metadata service and Entra in one server. The Entra token is `entra`, the refresh
-/// token `refresh`, and the access tokens are `good`.
+/// token is `refresh`, and the access tokens are `good`.
 fn with_azure(request: &Received) -> axum::response::Response {
     let body = String::from_utf8_lossy(&request.body).into_owned();
     let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\

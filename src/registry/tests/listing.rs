@@ -38,7 +38,7 @@ async fn overlapping_pages_report_every_tag_once() {
     assert_eq!(names(&server).await.unwrap(), ["v1", "v2", "v3"]);
 }
 
-/// Returns a page with `v000`, `v001` and so on.
+/// Returns a page with the names `v000`, `v001` and so on. `range` contains the numbers.
 fn numbered(range: std::ops::Range<usize>) -> String {
     let names: Vec<String> = range.map(|number| format!("\"v{number:03}\"")).collect();
     format!(r#"{{"tags":[{}]}}"#, names.join(","))
@@ -46,7 +46,7 @@ fn numbered(range: std::ops::Range<usize>) -> String {
 
 #[tokio::test]
 async fn full_page_without_link_continues_after_last_name() {
-    // The registry has pages of 100 names, and a proxy drops their links.
+    // The registry has pages of 100 names, and a proxy removes the links to the next page.
     let dropped = Server::start(|request| {
         let last = request.path.rsplit_once("last=v").and_then(|(_, last)| last.parse::<usize>().ok());
         let from = last.map_or(0, |last| last + 1);
@@ -54,7 +54,7 @@ async fn full_page_without_link_continues_after_last_name() {
     })
     .await;
     assert_eq!(names(&dropped).await.unwrap().len(), 250);
-    // A registry that ignores `last`, or refuses it, has sent the whole list.
+    // If a registry ignores or refuses `last`, the first page is the whole list.
     let again = Server::start(|_| answer(200, &[], numbered(0..100))).await;
     assert_eq!((names(&again).await.unwrap().len(), again.requests().len()), (100, 2));
     let refusing = Server::start(|request| match request.path.contains("last") {
@@ -63,7 +63,7 @@ async fn full_page_without_link_continues_after_last_name() {
     })
     .await;
     assert_eq!(names(&refusing).await.unwrap().len(), 100);
-    // A registry that fails at the second page has not sent the whole list.
+    // If a registry fails at the second page, the first page is not the whole list.
     let failing = Server::start(|request| match request.path.contains("last") {
         false => answer(200, &[], numbered(0..100)),
         true => answer(500, &[], ""),
@@ -180,7 +180,7 @@ async fn missing_referrers_api_is_confirmed_once_then_skipped() {
     );
     let server = Server::start(move |request| match request.path.contains("/referrers/") {
         true => answer(404, &[], "404 page not found"),
-        // The fallback tag returns an image, as at GitLab.
+        // The fallback tag names an image, as at GitLab.
         false => answer(200, &[("content-type", MediaType::OCI_MANIFEST)], image),
     })
     .await;
@@ -211,7 +211,7 @@ async fn failed_referrers_lookup_is_never_an_empty_list() {
         assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(&expected)), "{found:?}");
         assert_eq!(found.manifests, []);
     }
-    // A tag that the listing lacks is not requested, and the referrers stay unknown.
+    // If the listing lacks the fallback tag, the client does not request this tag, and the referrers stay unknown.
     let server = Server::start(|_| answer(403, &[], "")).await;
     assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Absent).await.unwrap().doubt.is_some());
     assert_eq!(server.count("GET /v2/a/b/manifests/"), 0);
@@ -245,7 +245,7 @@ async fn success_without_list_never_means_missing_api() {
     let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
         "config":{"size":1},"layers":[]}"#;
     for odd in ["<html>log in</html>", "", "{}", r#"{"errors":[]}"#, "[]", image] {
-        // Both cases begin with the first request of a process: with a list under the fallback tag, and without a list.
+        // Two cases, each with a new server: a list of referrers under the fallback tag, and no fallback tag.
         for listed in [false, true] {
             let referrer = Digest::of(b"sbom");
             let list = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{referrer}","size":1}}]}}"#);

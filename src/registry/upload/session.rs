@@ -1,6 +1,6 @@
-//! Uploads (distribution-spec, "Pushing blobs"): mounts, sessions, bodies in one piece, and the PUT that ends a
-//! session. Chunks are in [`super::chunked`]. [`crate::registry::learned::upload_strategy`] chooses between one piece
-//! and chunks.
+//! Uploads of blobs (distribution-spec, "Pushing blobs"). This file mounts blobs, opens sessions, sends a blob in one
+//! piece, and checks the stored blob. [`super::chunked`] sends chunks. [`crate::registry::learned::upload_strategy`]
+//! chooses between one piece and chunks.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use crate::registry::http::retry::Operation;
 use crate::registry::learned::upload_strategy::{MAX_CHUNK, UploadMethod};
 use crate::store::{ErrorKind, Step, StoreError, Upload, UploadProgress, UploadStart, Verified};
 
-/// Maximum size, in bytes, of a blob that is read completely before it is sent. The request of such a blob can be
-/// repeated.
+/// Maximum size, in bytes, of a blob that the client reads completely before the client sends it. The client can repeat
+/// the request with such a blob.
 const MAX_BUFFERED: u64 = 128 * 1024;
 
 /// Time limit of the request that cancels an unneeded session. The copy waits for this request.
@@ -36,7 +36,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 impl Repository {
-    /// Tries to mount the blob if `from` is given. Opens a session if `from` is not given or the mount fails.
+    /// If `from` is given, tries to mount the blob from that repository. If `from` is not given or the mount fails,
+    /// opens a session.
     pub(crate) async fn open_upload(
         &self,
         blob: &Descriptor,
@@ -46,8 +47,8 @@ impl Repository {
             if let Some(started) = self.mount(blob, from).await {
                 return Ok(started);
             }
-            // The blob was not looked up before the mount, because a successful mount needs no lookup. If the lookup is
-            // denied, the blob is sent.
+            // The client does not look up the blob before the mount, because a successful mount needs no lookup. If the
+            // registry denies the lookup, the client sends the blob.
             if matches!(self.head_blob(blob).await, Ok(true)) {
                 return Ok(UploadStart::Mounted);
             }
@@ -68,9 +69,11 @@ impl Repository {
         }
     }
 
-    /// Tries to mount the blob. If the registry opens a session instead, returns that session. Returns `None` if the
-    /// registry neither mounts the blob nor opens a session, whatever the reason. The blob is then uploaded. If mounts
-    /// between the two repositories seem to fail in general, further calls return `None` without a request for a while.
+    /// Tries to mount the blob. If the registry opens a session instead, returns this session. If the registry neither
+    /// mounts the blob nor opens a session, returns `None`, and the caller uploads the blob.
+    ///
+    /// Some failures are not specific to one blob, for example a 403. After such a failure, calls for the same two
+    /// repositories send no request for ten minutes and return `None`.
     pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<UploadStart> {
         if self.registry.mount_denials().contains(from, &self.name) {
             return None;
@@ -87,7 +90,7 @@ impl Repository {
         };
         let answer = match self.post(&context, Operation::Mount, url, Scopes::mount(&self.name, from)).await {
             Ok(answer) => answer,
-            // Some token services grant no token if the identity has only a part of the requested rights.
+            // Some token services issue no token if the identity has only a part of the requested rights.
             Err(error) => return refused(&error, true),
         };
         match answer.status {
@@ -102,7 +105,7 @@ impl Repository {
                     Err(error) => refused(&error, false),
                 }
             }
-            // A 404 or a 400 may concern this blob only, so later mounts are still tried.
+            // A 404 or a 400 can concern this blob only, so the client still tries later mounts.
             status => {
                 self.log_mount_requirement();
                 let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
@@ -111,8 +114,8 @@ impl Repository {
         }
     }
 
-    /// Logs the registry's requirement for mounts, if the registry has a requirement. Only the first call for a
-    /// registry logs a line. If the registry mounts no blob, each blob is uploaded instead.
+    /// Logs the setting that the registry requires for mounts, if the registry's flavour has such a requirement. Only
+    /// the first call for a registry writes a log line.
     fn log_mount_requirement(&self) {
         if let Some(requirement) = self.registry.flavor().mount_requirement
             && self.registry.facts().claim_log_of_mount_requirement()
@@ -121,7 +124,7 @@ impl Repository {
         }
     }
 
-    /// Returns true if the registry confirms, in another request, that it has the blob.
+    /// Returns true if a HEAD request confirms that the registry has the blob.
     pub(crate) async fn has_blob_now(&self, blob: &Descriptor) -> bool {
         self.head_blob(blob).await.is_ok_and(|found| found)
     }
@@ -146,32 +149,33 @@ impl Repository {
     }
 }
 
-/// Returns the URL for the next request of the session, if the response contains a `Location`.
+/// Returns the URL for the next request of the session. Returns `None` if the response has no `Location`.
 pub(crate) fn location(context: &Context, answer: &Response) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
     let url = redirect::resolve_location(&answer.url, location);
     url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
 }
 
-/// Returns true if the response states a digest that has the same algorithm as the digest of the blob but differs from
-/// it.
+/// Returns true if the response states a digest that differs from the digest of the blob. Ignores a digest with another
+/// algorithm.
 pub(crate) fn contradicts(answer: &Response, blob: &Descriptor) -> bool {
     let other = |stored: Digest| stored.algorithm() == blob.digest.algorithm() && stored != blob.digest;
     answer.content_digest().is_some_and(other)
 }
 
-/// An open upload session.
+/// Open upload session.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) repository: Repository,
     pub(crate) blob: Descriptor,
     pub(crate) location: Url,
-    /// Progress of an earlier process in this session. `None` if no earlier process sent a part of the blob.
+    /// Position up to which an earlier process sent the blob in this session. `None` if no earlier process sent a part
+    /// of the blob.
     pub(crate) confirmed: Option<UploadProgress>,
-    /// Bytes that the registry stored in this session beyond `confirmed`.
+    /// Bytes that the registry stored in this session after the position in `confirmed`.
     pub(crate) surplus: Option<Surplus>,
-    /// True if the registry accepted a request of this session, but answered with a `Range` that does not end with the
-    /// sent bytes. The client then ignores every `Range` of this session.
+    /// True if the registry accepted a chunk, but answered with a `Range` that does not end at the end of the chunk.
+    /// The client then ignores every `Range` of this session.
     pub(crate) misstates: bool,
 }
 
@@ -250,7 +254,7 @@ impl Session {
         let failure = watch.close();
         drop(guard);
         if let Some(failure) = failure {
-            // The request failed because the source failed.
+            // The upload failed because the source failed.
             return Err(failure);
         }
         match outcome {
@@ -272,7 +276,7 @@ impl Session {
         outcome.map_err(Uncommitted::error)
     }
 
-    /// Sends the blob in chunks, and returns the number of chunks. Returns 1 if a lookup found the complete blob at the
+    /// Sends the blob in chunks. Returns the number of chunks. Returns 1 if a lookup found the complete blob at the
     /// registry.
     async fn send_in_chunks(&mut self, bytes: Verified) -> Result<u32, StoreError> {
         let Sent { chunks, is_flawless } = self.send_chunks(bytes).await?;
@@ -280,22 +284,27 @@ impl Session {
             Ok(Committed::Seen) => Ok(1),
             Ok(Committed::Answered) => Ok(chunks),
             Err(Uncommitted::Refused(error)) if is_flawless => Err(self.retry_in_one_piece(error)),
-            // The sent bytes are verified, so the content of the session is wrong for another reason: an interrupted
-            // request has nevertheless written bytes into the session, or the registry has lost the bytes that an
-            // earlier process sent.
+            // The client verified the sent bytes. So the content of the session is wrong for another reason:
+            // - An interrupted request also wrote bytes into the session.
+            // - The registry lost bytes that an earlier process sent.
             Err(Uncommitted::Refused(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Refused) => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }
-            // The PUT failed repeatedly, or the registry has dropped the session, perhaps while it assembled the
-            // chunks.
+            // The PUT failed repeatedly, or the registry dropped the session. The registry can drop a session while it
+            // assembles the chunks.
             Err(Uncommitted::Failed(error)) if self.misstates || is_flawless => Err(self.retry_in_one_piece(error)),
             Err(uncommitted) => Err(uncommitted.error()),
         }
     }
 
-    /// Converts the error of a registry that accepted every chunk but did not assemble the chunks. After the returned
-    /// error, the blob is sent again in one piece. Returns `error` unchanged if `error` has another cause, if the blob
-    /// was sent in one piece before, or if the registry refuses blobs in one piece.
+    /// Converts the error of a registry that accepted every chunk but did not assemble the chunks. The returned error
+    /// is transient. When the caller repeats the upload, [`Upload::send`] sends the blob in one piece.
+    ///
+    /// Returns `error` unchanged in these cases:
+    ///
+    /// - The kind of `error` shows that the chunks are not the cause.
+    /// - An earlier upload of this blob in chunks has failed in the same way.
+    /// - The registry has refused an upload in one piece.
     pub(crate) fn retry_in_one_piece(&self, error: StoreError) -> StoreError {
         use ErrorKind::{Busy, Denied, NotFound, Unprocessed};
         let concerns_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | Unprocessed);
@@ -307,8 +316,8 @@ impl Session {
         StoreError { kind: ErrorKind::Unavailable, detail, given_up: false, ..error }
     }
 
-    /// Checks, in doubtful cases, that the registry has stored the blob. If the blob is not visible yet, the PUT of the
-    /// manifest decides: a registry does not accept a manifest without the blob.
+    /// In doubtful cases, checks the length of the stored blob. If the registry states no length, returns success. If
+    /// the registry lacks the blob, the later PUT of the manifest then fails.
     async fn verify_stored(&self, chunks: u32) -> Result<(), StoreError> {
         let (repository, blob) = (&self.repository, &self.blob);
         let strategy = &repository.registry.facts().upload_strategy;
@@ -344,7 +353,7 @@ impl Session {
     }
 }
 
-/// Guard that closes the source, even if the upload is dropped before its end.
+/// Guard that closes the source of the blob's bytes, even if the caller drops the upload before its end.
 struct Closing(Watch);
 
 impl Drop for Closing {
