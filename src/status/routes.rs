@@ -1,4 +1,4 @@
-//! Routes of the status port. Every response is built from a snapshot in memory. The pages also query a [`History`].
+//! Routes of the status port. The routes answer from a snapshot in memory. Some pages also query a [`History`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use super::page;
 use super::snapshot::Snapshot;
 use crate::config::Config;
 
-/// Clock of the port. Tests use a clock of their own.
+/// Clock of the status port. Tests replace the clock.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Maximum time since the last iteration of the daemon's loop. After a longer time, `/healthz` fails.
+/// Maximum age of the last iteration of the daemon's loop. If the last iteration is older, `/healthz` fails.
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Data that the status port serves.
@@ -35,8 +35,9 @@ pub struct Port {
 }
 
 impl Port {
-    /// Creates a port. For each request, the port uses the current values of `snapshot` and `config`: `config` decides
-    /// which clients may read. The caller must bind the address that `config` contains at the time of this call.
+    /// Creates a status port. For each request, the port reads the current values of `snapshot` and `config`. `config`
+    /// decides which clients have access. The caller must listen at the address that `config` contains at the time of
+    /// this call.
     #[must_use]
     pub fn new(
         snapshot: watch::Receiver<Arc<Snapshot>>,
@@ -53,13 +54,13 @@ impl Port {
         }
     }
 
-    /// Adds past runs to the pages. `history` must not block the runs.
+    /// Adds past runs to the pages. Queries of `history` must not delay runs in progress.
     #[must_use]
     pub fn with_history(self, history: Arc<dyn History>) -> Self {
         Self { history: Arc::new(LimitedHistory::new(Some(history))), ..self }
     }
 
-    /// Returns the routes.
+    /// Returns the routes of the status port.
     pub fn router(self) -> Router {
         let policy = HeaderValue::try_from(page::policy()).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Router::new()
@@ -82,7 +83,7 @@ impl Port {
         (self.clock)()
     }
 
-    /// Returns the response 404: a page for a browser, and a line of text for programs.
+    /// Returns a 404 response: a page for a browser, and a line of text for other clients.
     fn not_found(&self, headers: &HeaderMap, message: &str) -> Response {
         if accepts_html(headers) {
             let page = page::not_found(&self.snapshot(), message, self.now());
@@ -105,13 +106,14 @@ impl std::fmt::Debug for Port {
 /// Query parameters of the pages. Unknown parameters are ignored.
 #[derive(serde::Deserialize)]
 struct QueryParameters {
-    /// Filter of the entries: a condition.
+    /// Condition, such as failing: the overview then lists only the entries in this condition.
     show: Option<String>,
     /// Order of the entries.
     sort: Option<String>,
-    /// Number of the part of the entries, from 1. An absent or invalid number selects the first part.
+    /// Number of the page part with entries, from 1. If the number is absent or invalid, the overview shows the first
+    /// part.
     part: Option<String>,
-    /// Name of the entry.
+    /// Name of the entry that the page describes.
     name: Option<String>,
     /// Text to search for.
     q: Option<String>,
@@ -143,7 +145,7 @@ fn html(page: String) -> Response {
 }
 
 async fn healthz(State(port): State<Port>) -> Response {
-    // The time may be in the future, if the clock was set back. The next iteration of the loop corrects it.
+    // If the clock was set back, the time of the last iteration can be in the future until the next iteration.
     let age = (port.now() - port.snapshot().loop_iterated_at).abs().to_std().unwrap_or(Duration::MAX);
     if age <= HEALTHY_WITHIN {
         return "ok\n".into_response();
@@ -165,7 +167,7 @@ async fn status(State(port): State<Port>) -> Response {
 }
 
 async fn metrics(State(port): State<Port>, headers: HeaderMap) -> impl IntoResponse {
-    // A header that is not text has no effect.
+    // The server ignores an `Accept` header that is not text.
     let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let format = TextFormat::negotiate(&accept.join(","));
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];
@@ -177,7 +179,7 @@ async fn unknown(State(port): State<Port>, uri: Uri, headers: HeaderMap) -> Resp
     port.not_found(&headers, &format!("there is no route {}: {routes}", uri.path()))
 }
 
-/// Returns true if the client is a browser. Programs do not request HTML by name.
+/// Returns true if the client is a browser. A browser requests `text/html` in `Accept`, and other programs do not.
 fn accepts_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {
@@ -216,7 +218,7 @@ mod tests {
         watch::channel(Arc::new(crate::config::parse("x", "version: 1\nsync: []", &environment).unwrap())).1
     }
 
-    /// Serves `snapshot` at `now` on a real socket and requests `path`.
+    /// Serves `snapshot` on a real socket, with `now` as the time, and requests `path`.
     async fn request(snapshot: Snapshot, now: DateTime<Utc>, method: &str, path: &str) -> (u16, String) {
         let (_sender, receiver) = watch::channel(Arc::new(snapshot));
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -1,18 +1,18 @@
-//! Causes of failures: failing entries with the same cause form one group. For example, if many entries fail because of
-//! one wrong password, the page shows one line.
+//! Groups of failing entries with the same cause. For example, if many entries fail because of one wrong password, the
+//! page shows one line.
 //!
-//! The journal stores the error of a run only as text, in the form `SIDE PLACE: STEP SUBJECT: DETAIL`. Names that
-//! differ between entries, such as repositories, are masked in the detail. If the registry in the place and the masked
-//! detail of two errors are equal, the two errors have the same cause.
+//! The journal stores the error of a run only as text, in the form `SIDE PLACE: STEP SUBJECT: DETAIL`. This file
+//! replaces the names that differ between entries, such as repositories, by `…`. Two errors with the same registry and
+//! the same remaining detail have the same cause.
 
 use super::condition::is_failing;
 use crate::oci::{Digest, RegistryHost};
 use crate::status::{EntryState, Snapshot};
 
-/// Maximum length of a title, in characters. The complete error follows the title.
+/// Maximum length of a title, in characters. The page also shows the complete error.
 const LONGEST_TITLE: usize = 140;
 
-/// Minimum length of a masked number. Status codes of HTTP are shorter.
+/// Minimum number of digits of a masked number. HTTP status codes are shorter, so the title shows them.
 const MASKED_DIGITS: usize = 4;
 
 /// Cause of the failures of one or several entries.
@@ -22,12 +22,12 @@ pub(super) struct Cause<'s> {
     pub(super) title: String,
     /// The entries, the latest failure first.
     pub(super) entries: Vec<&'s EntryState>,
-    /// The complete error of one of the entries.
+    /// The complete error of one of the entries. `None` if no entry has an error text.
     pub(super) error: Option<&'s str>,
 }
 
-/// Returns the causes of the failing entries, ordered by the number of entries, the largest number first. If two causes
-/// have equally many entries, the cause with the latest failure comes first.
+/// Groups the failing entries by cause. The cause with the most entries comes first. If two causes have the same number
+/// of entries, the cause with the latest failure comes first.
 pub(super) fn group_failures(snapshot: &Snapshot) -> Vec<Cause<'_>> {
     let mut failing: Vec<&EntryState> = snapshot.entries.iter().filter(|entry| is_failing(entry)).collect();
     failing.sort_by_key(|entry| std::cmp::Reverse(entry.last_failure));
@@ -47,9 +47,9 @@ pub(super) fn group_failures(snapshot: &Snapshot) -> Vec<Cause<'_>> {
     causes
 }
 
-/// Error of a run, split into its parts.
+/// Error of a run, parsed from its text.
 struct RunError<'e> {
-    /// The registry; `None` if the error belongs to no registry.
+    /// The registry. `None` if the error names no registry.
     registry: Option<&'e str>,
     /// The cause, without the place and the step.
     detail: &'e str,
@@ -97,8 +97,8 @@ fn build_title(entry: &EntryState, error: Option<&str>, snapshot: &Snapshot) -> 
     shorten(&title)
 }
 
-/// Returns the identity that the registry rejects: the identity that the error names, or the only identity that the
-/// daemon uses at the registry.
+/// Returns the identity that the registry rejects. Prefers the identity that the error names. If the error names no
+/// identity, and the daemon uses only one identity at the registry, returns this identity.
 fn find_identity(registry: &str, detail: &str, snapshot: &Snapshot) -> String {
     let used = snapshot.registries.iter().find(|state| state.registry == registry);
     let identities = used.map_or(&[][..], |state| &state.identities);
@@ -111,7 +111,7 @@ fn find_identity(registry: &str, detail: &str, snapshot: &Snapshot) -> String {
     }
 }
 
-/// Masks the words that differ between entries with the same cause: digests, paths, repositories and counts.
+/// Masks words that can differ between entries with the same cause: digests, paths, repositories and long numbers.
 fn mask_names(detail: &str, entry: &EntryState) -> String {
     let repositories: Vec<&str> = std::iter::once(&entry.source)
         .chain(&entry.targets)
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::status::snapshot::tests::{second, working};
 
-    /// Returns a snapshot with a failing entry for each error. The first entry failed last.
+    /// Returns a snapshot with one failing entry for each error. The first entry has the latest failure.
     fn failing(errors: &[&str]) -> Snapshot {
         let mut snapshot = working();
         let entry = snapshot.entries.remove(0);

@@ -1,5 +1,5 @@
-//! Short descriptions of an entry's rules, from its configuration and without secrets. Receivers of notifications are
-//! only counted, because their addresses may be secret.
+//! Short descriptions of an entry's rules, without secrets. For the receivers of notifications, the page shows only
+//! their number, because an address can be secret.
 
 use maud::{Markup, html};
 
@@ -9,7 +9,7 @@ use crate::config::{Config, Endpoint, Entry};
 use crate::plan::{ForeignLayers, Overwrite, RepositorySelection, Selection, TagNames};
 use crate::status::Snapshot;
 
-/// Maximum number of patterns, or of platforms, that are listed.
+/// Maximum number of items in a list, for example of patterns or platforms.
 const NAMED: usize = 12;
 
 /// Renders the rules as items of a `dl`.
@@ -102,7 +102,7 @@ fn describe_timing(entry: &Entry) -> String {
     words.join("; ")
 }
 
-/// Returns the limits of the entry's registries. Registries that have not received a request yet are omitted.
+/// Returns the limits of the entry's registries. Omits a registry to which the daemon has not sent a request yet.
 fn limits_of<'s>(entry: &Entry, snapshot: &'s Snapshot) -> Vec<(&'s str, String)> {
     let ends = || std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
     let is_used = |registry: &&crate::status::RegistryState| ends().any(|host| host.as_str() == registry.registry);
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::status::snapshot::tests::{second, working};
 
-    /// Returns the rules of an entry with this configuration, without markup.
+    /// Returns the rules of an entry with this configuration, as text without markup.
     fn rendered_rules(daemon: &str, entry: &str, snapshot: &Snapshot) -> String {
         let text = format!(
             "version: 1\ndaemon: {{{daemon}}}\n\
