@@ -1,5 +1,5 @@
-//! Error of an operation on an endpoint: place, step, subject, detail, and the kind, by which the caller decides how to
-//! continue.
+//! Errors of operations on an endpoint. An error contains the place, the step, the subject, the kind and the detail.
+//! The kind tells the caller how to continue.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The endpoint that the content comes from.
+    /// The endpoint from which the content comes.
     Source,
-    /// The endpoint that the content goes to.
+    /// The endpoint that receives the content.
     Target,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// Operation that failed.
+/// Operation on an endpoint. An error names the step that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -81,55 +81,57 @@ impl fmt::Display for Step {
     }
 }
 
-/// Wait before the next attempt if an endpoint asks the client to wait and states no time.
+/// Wait before the next attempt, if an endpoint asks the client to wait and states no time.
 const UNSTATED_WAIT: Duration = Duration::from_secs(60);
 
-/// Kind of an error, by which the caller decides how to continue.
+/// Kind of an error. The caller uses the kind to decide how to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The content does not exist.
     NotFound,
     /// Credentials are missing, wrong or insufficient.
     Denied,
-    /// The endpoint asks the client to wait, for this time if the endpoint states one.
+    /// The endpoint asks the client to wait. The value is the time that the endpoint states, if any.
     Busy(Option<Duration>),
-    /// The endpoint's read quota is used up. The caller may try again after this time.
+    /// The client has used up its read quota at the endpoint. The caller can try again after this time.
     QuotaSpent(Duration),
-    /// The endpoint closed the connection cleanly before it processed the request. The request can be repeated at once.
+    /// The endpoint closed the connection cleanly before it processed the request. The caller can repeat the request at
+    /// once.
     Unprocessed,
-    /// The endpoint is unreachable, closed the connection or has an internal failure (5xx). A later attempt may
-    /// succeed.
+    /// The endpoint is unreachable, closed the connection, or failed internally (5xx). A later attempt can succeed.
     Unavailable,
-    /// The endpoint rejected a manifest because content that the manifest lists is missing.
+    /// The endpoint rejected a manifest because the endpoint lacks content that the manifest lists.
     MissingContent,
     /// The bytes do not match their digest or size.
     Corrupt,
     /// The endpoint does not support the operation.
     Unsupported,
-    /// The endpoint understood the request and rejected it permanently: an immutable tag, a quota, an invalid name.
+    /// The endpoint understood the request and rejected it permanently, for example because of a quota or an invalid
+    /// name.
     Refused,
-    /// The tag is locked or immutable at the endpoint, so no client may write it.
+    /// The tag is locked or immutable at the endpoint, so no client can overwrite the tag.
     Locked,
-    /// The response cannot be interpreted: invalid JSON, a truncated list, a header that violates the specification.
+    /// The client cannot interpret the response: invalid JSON, a truncated list, a header that violates the
+    /// specification.
     Invalid,
 }
 
-/// Failed operation on an endpoint. Prints as `PLACE: STEP SUBJECT: DETAIL`, and never contains a secret or a URL's
-/// query.
+/// Failed operation on an endpoint. The error prints as `PLACE: STEP SUBJECT: DETAIL`. The text never contains a secret
+/// or the query of a URL.
 #[derive(Debug, Clone)]
 pub struct StoreError {
-    /// The name of the endpoint, in the form that people write.
+    /// The name of the endpoint, such as `ghcr.io/a/b`.
     pub place: String,
     /// The operation that failed.
     pub step: Step,
-    /// The tag or digest of the operation; empty for the repository as a whole.
+    /// The tag or digest of the operation. Empty if the operation concerns the whole repository.
     pub subject: String,
-    /// The kind, by which the caller decides how to continue.
+    /// The kind. The caller uses the kind to decide how to continue.
     pub kind: ErrorKind,
-    /// The cause, as a lower-case fragment.
+    /// The cause, as a phrase that begins with a lower-case letter.
     pub detail: String,
-    /// True if the retries of the operation are exhausted, by number or by time. The same run does not repeat the
-    /// operation.
+    /// True if all retries of the operation have failed, or the time for retries has ended. The same run does not
+    /// repeat the operation.
     pub given_up: bool,
 }
 
@@ -152,7 +154,7 @@ impl StoreError {
         Self { given_up: true, ..self }
     }
 
-    /// Returns the wait before the next attempt if the error is [`ErrorKind::QuotaSpent`].
+    /// Returns the wait before the next attempt, if the kind is [`ErrorKind::QuotaSpent`]. Otherwise returns `None`.
     #[must_use]
     pub fn quota_spent(&self) -> Option<Duration> {
         match self.kind {
@@ -161,8 +163,10 @@ impl StoreError {
         }
     }
 
-    /// Returns the wait before the next run tries again. `None` except in two cases: the endpoint's read quota is used
-    /// up, or the endpoint throttled the client (429) until the retries were exhausted.
+    /// Returns the wait before a later run repeats the operation. Returns `None` except in two cases:
+    ///
+    /// - The client has used up its read quota at the endpoint.
+    /// - The endpoint throttled the client (429) until all retries had failed.
     #[must_use]
     pub fn deferral(&self) -> Option<Duration> {
         match self.kind {
@@ -172,13 +176,14 @@ impl StoreError {
         }
     }
 
-    /// Returns true if the caller may repeat the call at once: the call may succeed, and its retries are not exhausted.
+    /// Returns true if the same run can repeat the call: the error is transient, and the client has not used up its
+    /// retries.
     #[must_use]
     pub fn may_be_repeated(&self) -> bool {
         self.is_transient() && !self.given_up
     }
 
-    /// Returns true if the same call may succeed later without any change by a person.
+    /// Returns true if the same call can succeed later although no person changes anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, ErrorKind::Busy(_) | ErrorKind::Unprocessed | ErrorKind::Unavailable)
