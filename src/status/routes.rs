@@ -110,8 +110,8 @@ struct QueryParameters {
     show: Option<String>,
     /// Order of the entries.
     sort: Option<String>,
-    /// Number of the page part with entries, from 1. If the number is absent or invalid, the overview shows the first
-    /// part.
+    /// Number of the displayed part of the list of entries, from 1. If the number is absent or invalid, the overview
+    /// shows the first part.
     part: Option<String>,
     /// Name of the entry that the page describes.
     name: Option<String>,

@@ -41,7 +41,7 @@ pub enum Step {
     ReadBlob,
     /// Listing referrers.
     ListReferrers,
-    /// Checking for a blob.
+    /// Checking whether a blob exists.
     FindBlob,
     /// Starting an upload or mounting a blob.
     BeginUpload,
@@ -55,7 +55,7 @@ pub enum Step {
     LinkReferrers,
     /// Deleting a tag or a manifest.
     Delete,
-    /// Replacing an archive by its new file.
+    /// Replacing an archive file with its new version.
     PublishArchive,
 }
 

@@ -33,7 +33,8 @@ struct AuthenticatedRequest<'a> {
     /// True if the client has already answered a challenge to this request.
     was_challenged: bool,
     /// Guard during a request that determines the pull quota. Other counted reads wait until the client drops the
-    /// guard: after the attempt, or, if the answer is a challenge, after the next attempt.
+    /// guard. The client drops the guard after the attempt. If the answer is a challenge, the client keeps the guard
+    /// for the next attempt.
     probe: Option<ProbeGuard<'a>>,
 }
 
@@ -103,7 +104,8 @@ impl Authenticator {
         Response { denied, ..answer }
     }
 
-    /// Returns true if the answer is a 401, and comes from the registry and not from a redirect to another origin.
+    /// Returns true if the registry itself answered with 401. A 401 from another origin, after a redirect, does not
+    /// count.
     pub(super) fn is_challenge(&self, answer: &Response) -> bool {
         answer.status == StatusCode::UNAUTHORIZED && self.sender.is_own(&answer.url)
     }

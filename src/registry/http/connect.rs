@@ -1,5 +1,5 @@
-//! HTTP client of one registry: proxy, TLS, timeouts and HTTP/2 settings. `exchange.rs` sends the requests. `error.rs`
-//! describes their failures.
+//! HTTP client of one registry: proxy, TLS, timeouts and HTTP/2 settings. `exchange.rs` sends requests. `error.rs`
+//! describes failed requests.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
@@ -87,7 +87,7 @@ fn build(
     };
     let client = builder()?.build();
     if base.scheme() == "http" {
-        // If the system has no certificate authorities, a client for plain HTTP is built without them.
+        // Plain HTTP needs no certificate authorities, so a system without authorities causes no error.
         return client.or_else(|_| builder()?.tls_certs_only([]).build());
     }
     client

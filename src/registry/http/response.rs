@@ -21,7 +21,7 @@ use super::retry::Failure;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Number of bytes that the client reads at most from the body of an error response.
+/// Maximum number of bytes that the client reads from the body of an error response.
 pub(crate) const MAX_REFUSAL: usize = 64 * 1024;
 
 /// Maximum wait by `Retry-After`. The client treats a longer wait as a mistake, and reduces the wait to this value.

@@ -1,9 +1,9 @@
 //! TLS configuration for a registry with `tls.ca`. The client trusts the authorities of the system and the authorities
 //! in the file `tls.ca`.
 //!
-//! The client also accepts a server whose own certificate is in the file, as OpenSSL and Go do. For example, `openssl
-//! req -x509` creates a certificate that is marked as an authority. The WebPKI verifier refuses such a certificate for
-//! a server (`CaUsedAsEndEntity`).
+//! The client also accepts a server whose own certificate is in the file, as OpenSSL and Go do. Such a certificate is
+//! often marked as an authority, for example by `openssl req -x509`. The WebPKI verifier refuses this certificate for a
+//! server (`CaUsedAsEndEntity`).
 
 use std::sync::Arc;
 

@@ -37,8 +37,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Returns the options of a registry that the configuration does not name. The credentials come from docker's
-    /// configuration in this environment.
+    /// Returns the options of a registry that the configuration does not name. The credentials come from the files of
+    /// docker's configuration. `environment` returns the value of an environment variable.
     #[must_use]
     pub fn unlisted(environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let credentials = DockerConfig::from_environment(environment).map(Credentials::DockerConfig);
@@ -114,7 +114,7 @@ pub enum Credentials {
         /// Password or token. Messages never show this secret.
         password: Secret,
     },
-    /// Identity token or refresh token. The registry's token service issues access tokens for this token.
+    /// Identity token or refresh token. The registry's token service issues access tokens in exchange for this token.
     Token(Secret),
     /// Credentials that `docker login` and similar programs stored on this machine.
     DockerConfig(DockerConfig),
@@ -163,7 +163,8 @@ pub struct DockerConfig {
 }
 
 impl DockerConfig {
-    /// Returns the files that docker and podman use in this environment (containers-auth.json(5)):
+    /// Returns the files that docker and podman use (containers-auth.json(5)). `environment` returns the value of an
+    /// environment variable. The files are:
     ///
     /// - `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`
     /// - `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json`
@@ -223,8 +224,8 @@ impl Secret {
 
 impl Eq for Secret {}
 
-/// Configured limits of one registry. All entries together must keep these limits. [`in_force`](Limits::in_force)
-/// completes the limits from the profile and the defaults.
+/// Configured limits of one registry. All entries share these limits. [`in_force`](Limits::in_force) completes the
+/// limits from the profile and the defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
     /// Profile: a named set of limits. The limits of the profile apply if the configuration does not set a limit. If

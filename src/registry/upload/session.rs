@@ -284,7 +284,7 @@ impl Session {
             Ok(Committed::Seen) => Ok(1),
             Ok(Committed::Answered) => Ok(chunks),
             Err(Uncommitted::Refused(error)) if is_flawless => Err(self.retry_in_one_piece(error)),
-            // The client verified the sent bytes. So the content of the session is wrong for another reason:
+            // The client verified the sent bytes, so the content of the session is wrong for one of two other reasons:
             // - An interrupted request also wrote bytes into the session.
             // - The registry lost bytes that an earlier process sent.
             Err(Uncommitted::Refused(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Refused) => {

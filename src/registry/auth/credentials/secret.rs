@@ -10,7 +10,8 @@ use crate::registry::auth::error::AuthError;
 use crate::regular_file;
 
 impl Secret {
-    /// Returns the current value. Each call reads the file again, because the secret can change.
+    /// Returns the current value. If the secret is in a file, each call reads the file again, because the secret can
+    /// change.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or is empty. The error does not name the file.

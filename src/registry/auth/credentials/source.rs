@@ -149,8 +149,8 @@ impl Source {
         self.renew(&mut last, called_at).await
     }
 
-    /// Returns true if a cloud issued the last login and the time of use of this login has ended. The client must then
-    /// query the source again.
+    /// Returns true if a cloud issued the last login, and the time for its use has ended. The client must then query
+    /// the source again.
     pub(crate) fn has_ended(&self) -> bool {
         self.ends.lock().is_some_and(|ends| ends <= Instant::now())
     }
