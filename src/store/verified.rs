@@ -1,4 +1,4 @@
-//! Verified byte streams: the last piece of a blob is released only after length and digest are checked.
+//! Stream that releases the last piece of a blob only after a check of the blob's length and digest.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,20 +9,20 @@ use futures_util::{Stream, StreamExt as _, stream};
 use super::{ByteStream, ErrorKind, ProgressSink, Step, StoreError, UploadProgress, UploadSession};
 use crate::oci::{Descriptor, Digest, Digester};
 
-/// Stream of a blob's bytes. The stream hashes the bytes as they pass, and withholds the last piece until length and
-/// digest are verified.
+/// Stream of a blob's bytes. The stream hashes the bytes, and withholds the last piece until the length and the digest
+/// of the whole blob are verified.
 ///
-/// The stream of wrong content therefore always ends with an error instead of its last piece. So a sender cannot
-/// complete an upload of wrong content, even if the receiver would accept it. [`Upload::send`](super::Upload::send)
-/// takes only this type.
+/// If the content is wrong, the stream ends with an error and never returns the last piece. So a sender cannot complete
+/// an upload of wrong content, even if the target does not check the digest. [`Upload::send`](super::Upload::send)
+/// accepts only this type.
 pub struct Verified {
     inner: ByteStream,
     blob: Descriptor,
     place: String,
     state: State,
     progress: Option<ProgressSink>,
-    /// The hash states before the withheld piece and before the piece that was released last. `None` without a progress
-    /// callback.
+    /// Hash states of all bytes before the withheld piece, and of all bytes before the piece that was released last.
+    /// Both are `None` without a progress callback.
     hashed: [Option<Digester>; 2],
 }
 
@@ -32,20 +32,21 @@ enum State {
         withheld: Option<Bytes>,
         received: u64,
     },
-    /// The stream has failed with this error, which the reader has not received yet.
+    /// The stream has failed. The next poll returns this error.
     Failed(StoreError),
     Ended,
 }
 
 impl Verified {
-    /// Wraps the bytes of `blob` from its start. `place` is the source of the bytes, for error messages.
+    /// Wraps a stream of all bytes of `blob`. `place` names the source of the bytes in error messages.
     #[must_use]
     pub fn new(inner: ByteStream, blob: Descriptor, place: &str) -> Self {
         let beginning = UploadProgress { stored: 0, hashed: Digester::like(&blob.digest) };
         Self::resume(inner, blob, place, beginning)
     }
 
-    /// Wraps the bytes of `blob` after the part that an upload has stored.
+    /// Wraps a stream of the bytes of `blob` after the part that the target has already stored. `confirmed` has the
+    /// length and the hash state of the stored part.
     #[must_use]
     pub fn resume(inner: ByteStream, blob: Descriptor, place: &str, confirmed: UploadProgress) -> Self {
         let UploadProgress { stored, hashed } = confirmed;
@@ -65,13 +66,14 @@ impl Verified {
         self.progress.is_some()
     }
 
-    /// Returns the hash state of all bytes released before the last piece, or `None` without a progress callback.
+    /// Returns the hash state of all bytes before the piece that the stream returned last. Returns `None` without a
+    /// progress callback.
     #[must_use]
     pub fn hashed_before_last(&self) -> Option<&Digester> {
         self.hashed[1].as_ref()
     }
 
-    /// Reports the stored part of the upload to the progress callback, if there is one.
+    /// Passes the unfinished upload `session` to the progress callback, if there is one.
     pub fn report_progress(&self, session: UploadSession) -> impl Future<Output = ()> + Send + use<> {
         let report = self.progress.as_ref().map(|progress| progress(session));
         async move {
@@ -81,20 +83,20 @@ impl Verified {
         }
     }
 
-    /// Returns the number of bytes of a complete stream.
+    /// Returns the size of the whole blob in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.blob.size
     }
 
-    /// Returns the digest of a complete stream.
+    /// Returns the digest of the whole blob.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.blob.digest
     }
 
-    /// Waits for the first piece, for an error, or for the end of the stream. A sender calls this method before it
-    /// acquires a request permit, so that it occupies no permit while it waits for the source.
+    /// Waits until the source sends the first piece, fails or ends. A sender calls this method before the sender
+    /// acquires a request permit. So the sender holds no permit while the sender waits for the source.
     pub async fn wait_for_first_piece(&mut self) {
         std::future::poll_fn(|cx| self.poll_first_piece(cx)).await;
     }
@@ -110,7 +112,7 @@ impl Verified {
         Poll::Ready(())
     }
 
-    /// Accepts a piece and returns the previous one.
+    /// Withholds this piece, and returns the piece that was withheld before.
     fn accept_piece(&mut self, piece: Bytes) -> Option<Bytes> {
         let State::Flowing { digester, withheld, received } = &mut self.state else { return None };
         if piece.is_empty() {
@@ -128,7 +130,7 @@ impl Verified {
             return None;
         }
         if *received == self.blob.size {
-            // All bytes have arrived, so the source is released now, although the last piece has not been sent yet.
+            // All bytes have arrived, so the stream drops the source now, before the last piece is released.
             self.inner = stream::empty().boxed();
         }
         previous

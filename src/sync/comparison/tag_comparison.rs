@@ -1,5 +1,5 @@
-//! Comparison of a tag or digest at the source and at the targets, and the resulting action. The requests of this
-//! module change nothing.
+//! Queries for a tag or digest at the source and at the targets, and the choice of the action, such as copy or block.
+//! The queries change nothing at the registries.
 
 use super::conflicts::Conflicts;
 use super::target_listing::TagState;
@@ -10,8 +10,9 @@ use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 use crate::sync::TagOutcome;
 use crate::sync::selection::listing::Listing;
 
-/// Returns the digest of a reference at the source. The listing may contain the digest of a tag; otherwise one HEAD
-/// request is sent.
+/// Returns the digest of a reference at the source. If the reference is a digest, or if `listing` contains the digest
+/// of the tag, sends no request. Otherwise sends one HEAD request. If the request fails, or the source does not have
+/// the tag, returns the outcome of the failure.
 pub(crate) async fn query_source_digest(
     source: &dyn Source,
     listing: &Listing,
@@ -39,9 +40,10 @@ pub(crate) async fn query_source_digest(
     }
 }
 
-/// Returns the overwrite rule of a tag at the target, or of a digest: the rule of the entry, or `always` for a cosign
-/// signature of an entry that copies referrers. Each further signature of an image overwrites the same tag, so a
-/// stricter rule would block the further signatures.
+/// Returns the overwrite rule for a reference. If the entry copies referrers and the tag is a tag of cosign, such as
+/// `sha256-<hex>.sig`, the rule is `always`. Otherwise the rule is the rule of the entry.
+///
+/// Cosign stores all signatures of an image under the same tag. So a stricter rule would block each new signature.
 pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
         ManifestRef::Tag(tag)
@@ -53,13 +55,13 @@ pub(crate) fn overwrite_rule(entry: &Entry, reference: &ManifestRef) -> Overwrit
     }
 }
 
-/// Returns the digest of a reference at one target; `None` if the target does not have it. A request is sent only if
-/// `known` does not contain the answer, and only if the tag is not in conflict with another entry.
+/// Returns the digest of a reference at one target, or `None` if the target does not have the reference. If `conflicts`
+/// contains the tag, returns [`TagOutcome::Conflict`] without a request. If `known` contains the digest or says that
+/// the tag is absent, sends no request.
 ///
-/// If the target denies the read and the overwrite rule is `always`, the function returns `None`, so that the run tries
-/// to push. Some registries deny reads of a repository that the first push would create: the response to the push then
-/// decides. With any other overwrite rule the denial is an error, because the rule depends on the present digest.
-/// [`target_failure`] names the remedy.
+/// If the target denies the read and the overwrite rule is `always`, returns `None`, and the run tries to push. Some
+/// registries deny reads of a repository that does not exist, although a push creates the repository. If the target
+/// denies the read and the overwrite rule depends on the present digest, returns an error.
 pub(crate) async fn query_target_digest(
     target: &dyn Target,
     known: TagState,
@@ -86,8 +88,8 @@ pub(crate) async fn query_target_digest(
     }
 }
 
-/// Returns the outcome of a tag whose digest at the target cannot be read. If the target denies the read, the overwrite
-/// rule cannot be applied, and the message names the way to write the tag nevertheless.
+/// Returns the outcome of a tag whose digest at the target cannot be read. If the target denies the read, the message
+/// names the option that writes the tag without a read: `--force` or `overwrite: always`.
 pub(crate) fn target_failure(mut error: StoreError, overwrite: Overwrite) -> TagOutcome {
     let remedy = match overwrite {
         Overwrite::Always => None,
@@ -101,11 +103,12 @@ pub(crate) fn target_failure(mut error: StoreError, overwrite: Overwrite) -> Tag
     TagOutcome::failed_at(Side::Target, &error)
 }
 
-/// Returns the digest of a reference at a target, confirmed by a request if the overwrite rule depends on the digest.
+/// Returns the digest of a reference at a target. `known` is the state from the target's list of tags, and `reported`
+/// is the digest found so far.
 ///
-/// `known` is the state from the list of the target, and `reported` the digest found so far. A list is only a hint: its
-/// digests may be outdated, and it may omit tags (distribution#4891). So the tag itself is requested before a run
-/// writes the tag under a restricting rule.
+/// A list can contain outdated digests and can omit tags (distribution#4891). So if the overwrite rule is not `always`
+/// and the state comes from the list, requests the tag itself. If `reported` is already the wanted digest, sends no
+/// request.
 pub(crate) async fn confirm_target_digest(
     target: &dyn Target,
     reference: &ManifestRef,
@@ -123,7 +126,7 @@ pub(crate) async fn confirm_target_digest(
     }
 }
 
-/// Decides the action for a reference at a target. `wanted` is the digest that the target should have, and `present`
+/// Decides the action for a reference at a target. `wanted` is the digest that the target should have, and `present` is
 /// the digest that the target has.
 pub(crate) fn decide_action(
     reference: &ManifestRef,

@@ -1,4 +1,5 @@
-//! Run in progress: its request, and the results that become the report of the run.
+//! State of a run in progress: the request for the run, and the results so far. At the end, the results become the
+//! report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,9 +26,9 @@ use crate::sync::report::run_report::{InDoubt, LeftBehindReport, RunOutcome, Run
 use crate::sync::selection::coverage::Coverage;
 use crate::sync::selection::listing::Listing;
 
-/// Maximum number of repositories of one entry that copy at once. The number bounds the memory for manifests. Only
-/// copies need this memory, so a repository without changes needs no permit. Any other repository acquires a permit
-/// before its first copy, and releases it when all its tags are finished.
+/// Maximum number of source repositories of one entry from which a run copies at the same time. The maximum bounds the
+/// memory for manifests. A repository holds a permit from its first copy until all its tags are finished. A repository
+/// without changes needs no permit.
 const REPOSITORIES_COPYING: usize = 8;
 
 /// Run in progress.
@@ -41,17 +42,18 @@ pub(crate) struct Run<'a> {
     /// Signal that suspends the uploads in progress.
     pub(crate) suspension: Suspension,
     pub(crate) progress: RunProgress,
-    /// Records about archives that are not published yet.
+    /// Journal records about archives. The run writes these records to the journal after the run has published the
+    /// archives.
     pub(crate) staged: StagedRecords,
 }
 
-/// Results of a run so far, and the permits of its repositories.
+/// Results of a run so far, and the limit on its copies.
 pub(crate) struct RunProgress {
-    /// Permits of the repositories that copy.
+    /// Limits the number of repositories that copy at the same time to [`REPOSITORIES_COPYING`].
     copying: Semaphore,
-    /// Number of bytes that the copies of the run send or expect to send.
+    /// Total size in bytes of the blobs that the run has sent or expects to send.
     pub(crate) planned: Arc<PlannedBytes>,
-    /// True once a tag was not started because the run drains.
+    /// True once the run has skipped a tag because of a stop signal.
     has_skipped_tags: AtomicBool,
     log: Mutex<RunLog>,
 }
@@ -76,12 +78,14 @@ impl Default for RunProgress {
 }
 
 impl Run<'_> {
-    /// Adds one repository's listing and selected tags to the coverage of the entry's selection.
+    /// Adds the listed tags and the selected tags of one repository to the coverage. The coverage records which
+    /// patterns of the entry match a tag or repository.
     pub(crate) fn add_coverage(&self, listing: &Listing, selected: &Selected) {
         self.progress.log.lock().coverage.add(&self.request.entry, listing, selected);
     }
 
-    /// Adds one repository of a tree to the coverage, selected or not. `name` is the part below the prefix.
+    /// Adds one repository of a tree to the coverage, even if the entry does not select the repository. `name` is the
+    /// part below the prefix: `app` for `team/app` in the tree `team/**`.
     pub(crate) fn add_repository(&self, name: &str) {
         self.progress.log.lock().coverage.add_repository(&self.request.entry, name);
     }
@@ -91,8 +95,8 @@ impl Run<'_> {
         self.progress.log.lock().coverage.mark_partial();
     }
 
-    /// Checks the coverage of the entry's selection after all repositories have been listed. Records a warning for each
-    /// selected item that no repository has, and a problem if there are fewer tags than `at_least` requires.
+    /// Checks the coverage after all repositories have been listed. Records a warning for each pattern without a match.
+    /// Records a problem if all repositories of a tree together have fewer tags than `at_least` requires.
     pub(crate) fn judge_coverage(&self) {
         let entry = &self.request.entry;
         let (warnings, shortfall) = {
@@ -108,28 +112,29 @@ impl Run<'_> {
         self.progress.log.lock().warnings = warnings;
     }
 
-    /// Waits until one more repository may copy, and returns its permit.
+    /// Waits until fewer than [`REPOSITORIES_COPYING`] repositories copy, and returns a permit for one repository.
     pub(crate) async fn acquire_copy_permit(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed. A closed semaphore would let all repositories copy at once.
+        // Never `None`, because nothing closes the semaphore.
         self.progress.copying.acquire().await.ok()
     }
 
-    /// Returns true if a tag was not started because the run drains.
+    /// Returns true if the run has skipped a tag because of a stop signal.
     pub(crate) fn has_skipped_tags(&self) -> bool {
         self.progress.has_skipped_tags.load(Ordering::Relaxed)
     }
 
-    /// Returns true if no further tag may start.
+    /// Returns true if a stop signal forbids the start of more tags. In this case, also records that the run skips
+    /// tags.
     pub(crate) fn is_draining(&self) -> bool {
         let draining = self.drain.is_cancelled() || self.suspension.is_suspended();
         self.progress.has_skipped_tags.fetch_or(draining, Ordering::Relaxed);
         draining
     }
 
-    /// Records a failure that does not belong to a tag. Ignores the failure if the run is being stopped, because the
-    /// stop is then the likely cause.
+    /// Records a failure that does not belong to a tag. If the run is being stopped, ignores the failure, because the
+    /// stop is the likely cause.
     pub(crate) fn report_problem(&self, problem: String) {
-        // Because of the failure, a part of the source may not have been listed.
+        // Because of the failure, the run possibly did not list a part of the source.
         self.mark_coverage_partial();
         if !self.suspension.is_suspended() {
             self.record_problem(problem);
@@ -142,13 +147,13 @@ impl Run<'_> {
         self.progress.log.lock().problems.push(problem);
     }
 
-    /// Reports the number of further tags for which the run will report an outcome.
+    /// Notifies the observer that the run will report `tags` more outcomes. A tag has one outcome for each target.
     pub(crate) async fn report_tag_count(&self, tags: usize) {
         self.observer.notify(self.request.entry.name.as_str(), RunEvent::Chosen(tags as u64)).await;
     }
 
-    /// Records the outcome of a tag at one target, logs it and sends it to the observer. Ignores a failure if the run
-    /// is being stopped.
+    /// Records and logs the outcome of a tag at one target, and sends the outcome to the observer. If the run is being
+    /// stopped, ignores failures.
     pub(crate) async fn record_outcome(&self, report: TagReport) {
         if report.outcome.is_failure() && self.suspension.is_suspended() {
             return;
@@ -161,7 +166,7 @@ impl Run<'_> {
         self.progress.log.lock().tags.push(report);
     }
 
-    /// Logs the outcome of a tag, unless the maximum number of lines for its class of failures has been logged.
+    /// Logs the outcome of a tag. If the run has already logged [`LINES_PER_CLASS`] similar failures, logs nothing.
     fn log_tag(&self, report: &TagReport) {
         let is_new = match report.failure_class() {
             Some(class) => self.progress.log.lock().repeated.count_failure(class, report),
@@ -172,13 +177,14 @@ impl Run<'_> {
         }
     }
 
-    /// Records the referrers and signatures of a copied digest that were not copied. Several tags of one digest have
-    /// the same missing items; each missing item is recorded once.
+    /// Records the referrers and signatures that the run did not copy with a digest. If several tags have this digest,
+    /// the report contains each such referrer or signature once.
     pub(crate) fn record_left_behind(&self, arrival: &Arrival) {
         arrival.left_behind.iter().for_each(|item| self.add_left_behind(&arrival.source, &arrival.target, item));
     }
 
-    /// Records a part of the entry's source that cannot be read, and that the run leaves behind at each target.
+    /// Records a part of the entry's source that the run cannot read. The report contains this part once for each
+    /// target.
     pub(crate) fn record_unread_part(&self, item: &LeftBehind) {
         self.mark_coverage_partial();
         let entry = &self.request.entry;
@@ -195,13 +201,14 @@ impl Run<'_> {
         }
     }
 
-    /// Records the manifests of a source whose referrers could not be determined.
+    /// Records the manifests whose referrers the run could not determine. `doubts` contains the reason for each
+    /// manifest.
     pub(crate) fn record_doubts(&self, source: &str, doubts: BTreeMap<Digest, String>) {
         let in_doubt = |(digest, reason)| InDoubt { source: source.to_owned(), digest, reason };
         self.progress.log.lock().in_doubt.extend(doubts.into_iter().map(in_doubt));
     }
 
-    /// Returns the registries of the entry that have asked for a pause, with the end of each pause.
+    /// Returns the registries of the entry that have rate-limited transship, with the end of each requested pause.
     fn rate_limited_registries(&self) -> Vec<RateLimited> {
         let entry = &self.request.entry;
         let hosts: Vec<&RegistryHost> =
@@ -212,7 +219,7 @@ impl Run<'_> {
         limited
     }
 
-    /// Creates the report. `cut_short` is the outcome of a run that ended early.
+    /// Creates the report. If the run ended early, `cut_short` is its outcome, such as `TimedOut`.
     pub(crate) fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
         let waiting_for = match cut_short {
             Some(RunOutcome::Interrupted | RunOutcome::TimedOut) => self.rate_limited_registries(),

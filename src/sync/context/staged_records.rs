@@ -1,5 +1,6 @@
-//! Records about the writes to archives that are not published yet. The journal gets these records after the
-//! publication, at the end of the run. So the journal never says that an archive has content that it does not have.
+//! Journal records about writes to an archive (a tar file). A run writes to a new file, and replaces the archive by the
+//! new file at the end of the run. This step is the publication of the archive. The journal gets the records after the
+//! publication. So the journal contains no record of content that the archive does not have.
 
 use std::sync::Arc;
 
@@ -11,16 +12,17 @@ use crate::journal::ReferrerCheck;
 use crate::oci::Digest;
 use crate::sync::report::run_report::TagOutcome;
 
-/// Record about an archive.
+/// Record about a write to a target.
 #[derive(Debug, Clone)]
 pub(crate) enum StagedRecord {
-    /// Evidence that a tag or digest was written, with the outcome if the report contains one.
+    /// Evidence that a tag or digest was written, and the outcome for the report. `None` if the report does not mention
+    /// the write.
     Evidence(Box<Arrival>, Option<TagOutcome>),
-    /// Check of the referrers of a digest.
+    /// Check for new referrers of a digest.
     ReferrerCheck {
         /// Source of the digest.
         source: String,
-        /// The check, whose target is the archive.
+        /// The check. Its `target` is the archive.
         check: Box<ReferrerCheck>,
     },
     /// List of referrers that was written to the archive.
@@ -45,7 +47,7 @@ impl StagedRecord {
     }
 }
 
-/// Staged records of one run. All clones share the records.
+/// Records of one run that wait for the publication of their archive. All clones share the records.
 #[derive(Debug, Clone)]
 pub(crate) struct StagedRecords {
     /// Archives to which the run writes.
@@ -60,7 +62,8 @@ impl StagedRecords {
         Self { archives: archives.map(ToString::to_string).collect(), records: Arc::default() }
     }
 
-    /// Stages a record if its target is an archive. Otherwise returns the record, which the caller must write.
+    /// If the target of the record is an archive, keeps the record until [`StagedRecords::take`] and returns `None`.
+    /// Otherwise returns the record, and the caller must write the record to the journal.
     pub(crate) fn stage(&self, record: StagedRecord) -> Option<StagedRecord> {
         if !self.archives.iter().any(|archive| archive == record.target()) {
             return Some(record);

@@ -1,5 +1,5 @@
-//! Registry clients and layout handles, shared by all entries: one client for each identity at a registry and one
-//! handle for each layout.
+//! Registry clients and layout handles that all entries share. A registry has one client for each set of credentials,
+//! and a layout has one handle.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,24 +20,24 @@ use crate::registry::{
 };
 use crate::store::{Side, Source, StoreError, Target};
 
-/// All registries and layouts that one configuration has opened.
+/// Open registry clients and layouts of one configuration.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
-    /// Options of registries that `options` does not contain.
+    /// Options for all registries that `options` does not contain.
     unlisted: Options,
     /// Bandwidth limit of all registries together.
     bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Clients>>,
     layouts: Mutex<HashMap<(PathBuf, LayoutKind), Arc<Layout>>>,
-    /// Health of mirrors. A new configuration starts without this knowledge, so that after a reload each mirror is
-    /// tried again: the operator may have repaired a mirror.
+    /// Health of the mirrors. After a reload of the configuration, transship forgets earlier failures and tries every
+    /// mirror again.
     mirrors: Arc<MirrorHealth>,
-    /// Pull quotas, for clients that are created later.
+    /// Known pull quotas. A new client gets its quotas from this field.
     quotas: Arc<PullQuotas>,
 }
 
-/// Registry that has asked for a pause: it answered 429 or 503 with `Retry-After`.
+/// Registry that has rate-limited transship: the registry answered 429 or 503 with `Retry-After`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RateLimited {
     /// Host of the registry.
@@ -56,14 +56,14 @@ impl RateLimited {
     }
 }
 
-/// Identity with which an endpoint is opened, and the tenant on whose behalf. The default is the identity of the
-/// registry's options and no particular tenant.
+/// Credentials with which a caller opens an endpoint, and the tenant (the entry) that causes the requests. The default
+/// has the credentials from the registry's options and no particular tenant.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessContext<'a> {
     tenant: Tenant,
-    /// The credentials, if they replace those of the registry's options.
+    /// Credentials of the entry. `None` if the entry uses the credentials in the registry's options.
     credentials: Option<&'a Credentials>,
-    /// The endpoints of the entry at this side, which may be trees.
+    /// Source of the entry, or all targets of the entry. Each endpoint can be a tree.
     places: &'a [Endpoint],
 }
 
@@ -79,9 +79,9 @@ enum LayoutKind {
         /// Repository.
         name: RepositoryName,
     },
-    /// A tar file that runs write. Content that is not published yet can be read.
+    /// A tar file to which runs write. Reads also return content that the run has not published yet.
     Archive,
-    /// A tar file that is read, without the content that is not published yet.
+    /// A tar file. Reads return only published content.
     PublishedArchive,
 }
 
@@ -106,8 +106,8 @@ impl<'a> AccessContext<'a> {
         }
     }
 
-    /// Returns the kind of a layout in a folder: in a tree, if an endpoint of the entry is a tree that contains the
-    /// path.
+    /// Returns [`LayoutKind::InTree`] if an endpoint of the entry is a tree that contains `path`. Otherwise returns
+    /// [`LayoutKind::Folder`].
     fn layout_kind(&self, path: &Path) -> LayoutKind {
         let in_tree = |place: &Endpoint| {
             let Endpoint::LayoutTree(root) = place else { return None };
@@ -118,12 +118,12 @@ impl<'a> AccessContext<'a> {
     }
 }
 
-/// Clients of one registry. The clients share all state except the identity.
+/// Clients of one registry. The clients share all state except the credentials.
 #[derive(Debug, Clone)]
 struct Clients {
-    /// The client with the identity of the registry's own options.
+    /// The client with the credentials in the registry's options.
     own: Arc<Registry>,
-    /// The clients with the identities of entries, at most one for each identity.
+    /// The clients with credentials of entries, one client for each set of credentials.
     others: Vec<(Credentials, Arc<Registry>)>,
 }
 
@@ -132,13 +132,13 @@ impl Clients {
         std::iter::once(&self.own).chain(self.others.iter().map(|(_, other)| other))
     }
 
-    /// Returns the client of an identity. Creates the client if necessary.
+    /// Returns the client with these credentials. Creates the client if necessary.
     fn get_or_create(
         &mut self,
         credentials: Option<&Credentials>,
         quotas: &PullQuotas,
     ) -> Result<Arc<Registry>, RegistryError> {
-        // Two clients with the same identity would count the pull quota of this identity separately.
+        // Two clients with the same credentials would count the pull quota of these credentials separately.
         let Some(credentials) = credentials.filter(|credentials| !self.own.uses_credentials(credentials)) else {
             return Ok(Arc::clone(&self.own));
         };
@@ -169,7 +169,7 @@ pub enum OpenError {
     /// The endpoint is one repository, but a tree of repositories is needed.
     #[error("{0} is one repository, but a tree of repositories is needed")]
     Single(String),
-    /// A tree of layouts does not have the layout of a repository, or cannot be listed.
+    /// A tree of layouts cannot be listed, or cannot contain the layout of a repository.
     #[error("{place}: {error}")]
     Layouts {
         /// The side of the tree.
@@ -193,14 +193,16 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Returns the item that a run leaves behind because of this error; `None` if the error is a failure of the run.
+    /// If the error is an unreadable folder in a tree of layouts, returns this folder as an item that the run does not
+    /// copy. For any other error, returns `None`, and the caller must report a failure.
     pub(crate) fn left_behind(&self) -> Option<LeftBehind> {
         let Self::Layouts { error: TreeError::FolderUnreadable { path, reason }, .. } = self else { return None };
         let reason = format!("{reason}: allow transship to read the folder, or remove it from the tree");
         Some(LeftBehind { what: format!("layouts below {}", path.display()), reason })
     }
 
-    /// Returns the message with the side, for an error of listing the pairs of an entry.
+    /// Returns the error message after the word `source` or `target`. Call this only for an error from the listing of
+    /// an entry's pairs.
     pub(crate) fn with_side(&self) -> String {
         match self {
             Self::Layouts { side, .. } => format!("{side} {self}"),
@@ -231,13 +233,13 @@ impl Endpoints {
         self
     }
 
-    /// Creates the endpoints of another configuration.
+    /// Creates the endpoints for a reloaded configuration. `changed` contains the registries whose options changed.
     ///
     /// - Registries whose options did not change, and layouts, stay open.
-    /// - Registries and identities that the configuration no longer names are dropped.
+    /// - Registries and credentials that the configuration no longer names are dropped.
     /// - Changed limits apply at once, also to clients that are already open.
-    /// - Other changes to a registry apply to endpoints that are opened from now on. As long as old clients are in use,
-    ///   the limits apply to the old clients and to the new clients separately.
+    /// - All other changes of options apply only to endpoints that are opened after the reload. While a run still uses
+    ///   an old client, the old client and the new client each have their own limits.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().clone();
@@ -265,8 +267,8 @@ impl Endpoints {
         }
     }
 
-    /// Returns the client of a registry with the identity of `credentials`, or of the registry's own options if there
-    /// are none. All clients of a registry share its limits.
+    /// Returns the client of a registry with `credentials`. Without `credentials`, the client uses the credentials in
+    /// the registry's options. All clients of a registry share the limits of the registry.
     ///
     /// # Errors
     /// [`OpenError::Client`] if the client cannot be created.
@@ -284,20 +286,22 @@ impl Endpoints {
         clients.get_or_create(credentials, &self.quotas).map_err(no_client)
     }
 
-    /// Returns one client of each opened registry, for the metrics. Each client counts the requests of all identities.
+    /// Returns one client for each open registry, for the metrics. The counters of this client include the requests of
+    /// all other clients of the registry.
     #[must_use]
     pub fn registries(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock();
         registries.values().map(|clients| Arc::clone(&clients.own)).collect()
     }
 
-    /// Returns every client that was created, of each identity.
+    /// Returns all open clients of all registries.
     pub(crate) fn clients(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock();
         registries.values().flat_map(Clients::iter).cloned().collect()
     }
 
-    /// Returns the registries that have asked for a pause, with the end of each pause, sorted by host.
+    /// Returns the registries that have rate-limited transship, with the end of each requested pause, sorted by host.
+    /// `now` is the current time.
     #[must_use]
     pub fn rate_limited(&self, now: DateTime<Utc>) -> Vec<RateLimited> {
         let mut limited: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
@@ -324,11 +328,13 @@ impl Endpoints {
         }
     }
 
-    /// Opens a repository to read from, with the mirrors of its registry. Mirrors of a mirror are ignored.
+    /// Opens a repository to read from. Reads also use the mirrors of the repository's registry. Mirrors of a mirror
+    /// are ignored.
     fn open_readable(&self, repository: &Repository, access: AccessContext<'_>) -> Result<Arc<dyn Source>, OpenError> {
         let origin = self.repository(repository, access)?;
         let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
-        // The options of a mirror define the identity at the mirror. The entry's credentials are only for the registry.
+        // The credentials for a mirror come from the options of the mirror. The entry's credentials are only for the
+        // original registry.
         let access = AccessContext { credentials: None, ..access };
         let open = |mirror: &Mirror| Some((mirror.clone(), self.open_mirror(mirror, repository, access)?));
         let copies: Vec<_> = mirrors.filter_map(open).collect();
@@ -338,7 +344,7 @@ impl Endpoints {
         Ok(Arc::new(Mirrored::new(origin, copies, self.mirrors.clone())))
     }
 
-    /// Opens the copy of a repository at a mirror. A mirror that cannot be opened is skipped.
+    /// Opens the copy of a repository at a mirror. If the mirror cannot be opened, logs a warning and returns `None`.
     fn open_mirror(
         &self,
         mirror: &Mirror,
@@ -383,9 +389,9 @@ impl Endpoints {
         Ok(registry.repository(repository.name.clone()).for_tenant(access.tenant))
     }
 
-    /// Returns the client of a registry for the repository `name`, or for all repositories below the prefix `name`. If
-    /// docker's configuration has credentials for a namespace of `name`, the client uses the credentials of the longest
-    /// matching namespace. Otherwise the result is that of [`Self::registry`].
+    /// Returns the client of a registry for `name`, which is a repository or the prefix of a tree. If Docker's
+    /// configuration has credentials for a namespace that contains `name`, the client uses the credentials of the
+    /// longest such namespace. Otherwise returns the client from [`Self::registry`].
     ///
     /// # Errors
     /// [`OpenError::Client`] if the client cannot be created.
@@ -402,8 +408,8 @@ impl Endpoints {
         }
     }
 
-    /// Opens a target to check the content that earlier runs wrote. Unlike [`Self::target`], an archive is read without
-    /// the content that is not published yet.
+    /// Opens a target to check the content that earlier runs wrote. From an archive, reads return only published
+    /// content.
     ///
     /// # Errors
     /// [`OpenError`] if the endpoint cannot be opened.
@@ -418,7 +424,7 @@ impl Endpoints {
         }
     }
 
-    /// Returns the archives among these targets of a run.
+    /// Returns the archives among `targets`.
     pub(crate) fn archives(&self, targets: &[Endpoint]) -> Vec<Arc<Layout>> {
         let archive = |target: &Endpoint| match target {
             Endpoint::Archive(path) => Some(self.layout(path, LayoutKind::Archive)),
