@@ -1,6 +1,6 @@
-//! Derived digests: for each digest of the source, the digest that a target should have. If the entry selects
-//! platforms, the target gets an index for only these platforms, and the two digests may differ. The journal stores the
-//! derived digests. So a run does not request the manifest of an unchanged tag.
+//! Derived digests. If an entry selects platforms, a target gets an index of only these platforms. The digest of this
+//! index is the derived digest. The journal stores each derived digest, so a run does not request the manifest of an
+//! unchanged tag. The journal stores facts about lists of referrers in the same way.
 
 use crate::copy::{Batch, CopyError};
 use crate::journal::Journal;
@@ -38,20 +38,19 @@ impl DerivedDigests {
         Ok(derived)
     }
 
-    /// Returns the digest that [`DerivedDigests::record_referrers`] recorded for `target` and the source's list
-    /// `listed`; `None` without a record.
+    /// Returns the digest of the list of referrers at `target` after a copy of the source's list `listed`. Returns
+    /// `None` if [`DerivedDigests::record_referrers`] has not recorded the digest.
     pub(crate) async fn find_copied_referrers(&self, target: &str, listed: Digest) -> Option<Digest> {
         self.find(listed, &format!("referrers at {target}")).await
     }
 
-    /// Records that the list of referrers at `target` has the digest `written` after the copy of the source's list
-    /// `listed`.
+    /// Records the digest of the list of referrers at `target` (`written`) after a copy of the source's list `listed`.
     pub(super) async fn record_referrers(&self, target: &str, listed: Digest, written: Digest) {
         self.record(listed, &format!("referrers at {target}"), written).await;
     }
 
     /// Call this method if the source's list `listed` names a referrer that the source does not have. Returns true if
-    /// an earlier call has recorded this fact. Otherwise records the fact and returns false.
+    /// an earlier call has recorded this list for `target`. Otherwise records the list and returns false.
     pub(crate) async fn confirm_incomplete_list(&self, target: &str, listed: Digest) -> bool {
         let key = format!("incomplete referrers at {target}");
         let is_known = self.find(listed, &key).await.is_some();
@@ -61,14 +60,15 @@ impl DerivedDigests {
         is_known
     }
 
-    /// Returns the subject that [`DerivedDigests::record_list_subject`] recorded for `content` under `tag`; `None`
-    /// without a record.
+    /// Returns the subject of the list of referrers `content` under `tag`. If `content` is not a list of referrers,
+    /// returns `content` itself. Returns `None` if [`DerivedDigests::record_list_subject`] has not recorded the
+    /// subject.
     pub(crate) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
         self.find(content, &format!("subject under {tag}")).await
     }
 
-    /// Records that `content` is the list of referrers of `subject`. If `content` is not a list of referrers, the
-    /// caller passes `content` as the subject.
+    /// Records that `content` under `tag` is the list of referrers of `subject`. If `content` is not a list of
+    /// referrers, the caller passes `content` as `subject`.
     pub(crate) async fn record_list_subject(&self, tag: &Tag, content: Digest, subject: Digest) {
         self.record(content, &format!("subject under {tag}"), subject).await;
     }

@@ -1,5 +1,6 @@
-//! Evidence that a tag or digest was written at a target. What a run writes to an archive becomes evidence once the
-//! archive is published, at the end of the run. Until then, the journal has only the intent.
+//! Evidence: journal records that a run wrote a tag or digest to a target. If the target is an archive (a tar file),
+//! the run records the evidence after the publication of the archive at the end of the run. Until then, the journal
+//! contains only the intent to write.
 
 use super::derived_digests::DerivedDigests;
 use crate::copy::event::Arrival;
@@ -10,12 +11,12 @@ use crate::sync::context::run::Run;
 use crate::sync::context::staged_records::StagedRecord;
 use crate::sync::report::run_report::{TagOutcome, TagReport};
 
-/// Records the evidence that a tag or digest was written at a target, and the outcome.
+/// Records the evidence that a run wrote a tag or digest to a target, and adds the outcome to the report.
 pub(crate) async fn record_evidence_and_outcome(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcome) {
     record_or_stage(run, arrival, Some(outcome)).await;
 }
 
-/// Records the evidence that a tag or digest was written at a target, without an outcome.
+/// Records the evidence that a run wrote a tag or digest to a target. Adds no outcome to the report.
 pub(super) async fn record_evidence(run: &Run<'_>, arrival: &Arrival) {
     record_or_stage(run, arrival, None).await;
 }
@@ -27,7 +28,7 @@ pub(crate) async fn record_check(journal: &Journal, source: &str, check: Referre
     }
 }
 
-/// Records that `written` is the digest of the list of referrers at a target for the source's list `listed`.
+/// Records the digest of the list of referrers at a target (`written`) after a copy of the source's list `listed`.
 pub(crate) async fn record_referrers_list(run: &Run<'_>, target: String, listed: Digest, written: Digest) {
     if let Some(record) = run.staged.stage(StagedRecord::ReferrersList { target, listed, written }) {
         write(run, record).await;
@@ -41,7 +42,7 @@ async fn record_or_stage(run: &Run<'_>, arrival: &Arrival, outcome: Option<TagOu
     }
 }
 
-/// Writes a record to the journal, and its outcome to the report.
+/// Writes a record to the journal. If the record has an outcome, adds the outcome to the report.
 async fn write(run: &Run<'_>, record_to_write: StagedRecord) {
     match record_to_write {
         StagedRecord::Evidence(arrival, outcome) => record(run, &arrival, outcome).await,
@@ -69,8 +70,8 @@ async fn record(run: &Run<'_>, arrival: &Arrival, outcome: Option<TagOutcome>) {
     }
 }
 
-/// Publishes the archives to which a run has written, and then records the evidence. A run that is stopped early does
-/// not publish its archives.
+/// Publishes the archives to which a run has written, and then records the evidence. If a timeout or an immediate stop
+/// ends the run, the run does not publish its archives.
 pub(crate) async fn publish_archives(run: &Run<'_>) {
     for archive in run.engine.endpoints.archives(&run.request.entry.targets) {
         let published = archive.publish().await;
@@ -92,7 +93,7 @@ pub(crate) async fn publish_archives(run: &Run<'_>) {
     }
 }
 
-/// Records that a tag is not in its archive, because the archive could not be published. The intent stays open, so the
+/// Reports a tag as failed because its archive could not be published. The intent in the journal stays open, so the
 /// next run checks the tag.
 async fn record_failure(run: &Run<'_>, arrival: &Arrival, outcome: Option<TagOutcome>, error: &StoreError) {
     if outcome.is_some() {

@@ -32,12 +32,12 @@ const MAX_NAMED_TAGS: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
-    /// The run wrote the intended content.
+    /// The interrupted run wrote the intended content.
     Written,
-    /// The run did not write the intended content: the tag has its previous content, or does not exist.
+    /// The interrupted run did not write the intended content. The tag has its previous content, or does not exist.
     NotWritten,
-    /// The tag has different content. Either the run did not write the intended content, or a client replaced the
-    /// content later.
+    /// The tag has neither the intended content nor its previous content. Either the interrupted run did not write the
+    /// tag, or a client replaced the content later.
     Unknown,
 }
 
@@ -137,7 +137,8 @@ async fn recover_targets(engine: &Engine, journal: &Journal, targets: Vec<OpenTa
 async fn recover_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_>) {
     let OpenTarget { name, endpoint, intents, writer } = open;
     if engine.endpoints.archives(std::slice::from_ref(endpoint)).iter().any(|archive| archive.is_staging()) {
-        // Another run may publish content of the interrupted run.
+        // The unpublished files can contain content of the interrupted run, and another run can still publish this
+        // content.
         return log_unrecovered(name, intents.len(), "another run is writing the archive");
     }
     let target = match engine.endpoints.published_target(endpoint, AccessContext::at_target(writer)) {
@@ -177,10 +178,9 @@ async fn recover_intent(
         }
         _ => judge_digest(arrival.digest, arrival.previous, present),
     };
-    // A later run may have overwritten the tag without a check of the intent. Before its write, the later run recorded
-    // the digest that the tag had at that time. If this digest is the intended digest, the interrupted run had written
-    // the tag.
-    // In an archive, the later run may have found content that was never published.
+    // A later run can overwrite the tag before the recovery checks the intent. In this case, the later run recorded the
+    // digest that the tag had before. If this previous digest is the intended digest, the interrupted run wrote the
+    // tag. For an archive, the previous digest proves nothing, because the later run may have read unpublished content.
     let is_ambiguous = finding != Finding::Written && !matches!(endpoint, Endpoint::Archive(_));
     let was_found_later = is_ambiguous && journal.was_found_later(intent.id).await.unwrap_or_default();
     let finding = if was_found_later { Finding::Written } else { finding };

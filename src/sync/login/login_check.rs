@@ -1,9 +1,9 @@
 //! Checks of `login-check`. For each registry of a configuration, the checks determine:
-//! - if the registry can be reached,
-//! - the identity with which the program is authenticated,
-//! - if the registry grants the access that the entries need.
+//! - whether the registry can be reached,
+//! - whether the registry accepts the credentials,
+//! - whether the registry grants the access that the entries need.
 //!
-//! The checks write nothing and read no manifest.
+//! The checks write no content and read no manifest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ use crate::registry::{AcceptedIdentity, Greeting, LoginError, Proof, Registry, S
 use crate::store::{ErrorKind, StoreError};
 use crate::sync::Endpoints;
 
-/// Detail of a check whose credentials the registry accepted.
+/// Text for a login check if the registry accepted the credentials.
 const LOGIN_ACCEPTED: &str = "authenticated";
 
-/// Detail of a check of an existing repository to which the registry grants the access.
+/// Text for a permission check if the repository exists and the registry grants the access.
 const GRANTED: &str = "granted";
 
-/// Detail of a check that is skipped because it could create a repository.
+/// Text for a push check that transship skips because the check could create the repository.
 const UNPROVEN: &str =
     "not checked: the repository does not exist yet, and a check of push access may create it at this registry";
 
-/// Checks the registries of the configuration concurrently: all of them if `hosts` is empty, otherwise those in
-/// `hosts`. Cancel safe.
+/// Checks the registries in `hosts` concurrently. If `hosts` is empty, checks all registries of the configuration.
+/// Cancel safe.
 ///
 /// # Errors
 /// [`UnknownHost`] if the configuration does not contain one of the hosts.
@@ -81,8 +81,8 @@ async fn check_registry(wanted: &RequiredRegistry<'_>, endpoints: &Endpoints) ->
     report(checks)
 }
 
-/// Connects without credentials and returns the registry's greeting, or the error as text. `limit` is the maximum
-/// duration including all waits.
+/// Connects without credentials. Returns the properties of the connection and the login scheme of the registry, or the
+/// error as text. `limit` is the maximum duration including all waits.
 async fn greet_within(registry: &Registry, limit: Duration) -> Result<Greeting, String> {
     match tokio::time::timeout(limit, registry.greet()).await {
         Ok(greeting) => greeting.map_err(|error| error.detail),
@@ -110,7 +110,7 @@ fn describe_scheme(scheme: &Scheme) -> String {
     }
 }
 
-/// Makes all checks of one identity.
+/// Makes all checks at a registry with one set of credentials.
 async fn check_identity(
     host: &RegistryHost,
     access: &RequiredAccess<'_>,
@@ -130,7 +130,7 @@ async fn check_identity(
     };
     let (login, is_proven) = checker.login(!access.rights.is_empty()).await;
     let login = match greeting.scheme {
-        // A run sends no credentials to a registry that requires none, so missing credentials do not stop the run.
+        // If the registry requires no credentials, a run sends none. So missing credentials do not stop the run.
         Scheme::Nothing if checker.has_no_login.load(Ordering::Relaxed) => login.dispensable(),
         _ => login,
     };
@@ -162,8 +162,8 @@ async fn check_identity(
         checker
             .prove_login(granted.filter_map(|check| check.repository.as_ref()?.parse().ok()).take(CHECKS_AT_ONCE))
             .await;
-        // The registry refused a request without the credentials and granted the same request with them, so the
-        // credentials are valid.
+        // If the registry refused a request without the credentials and granted the same request with the credentials,
+        // the credentials are valid.
         let proven = LoginAnswer { detail: LOGIN_ACCEPTED.to_owned(), ..checks[0].clone() };
         checks[0] = if checker.registry.has_proven_login() { proven } else { checks[0].clone().doubtful() };
     }
@@ -175,15 +175,15 @@ async fn check_identity(
 struct IdentityChecker {
     registry: Arc<Registry>,
     limits: Mutex<StatedLimits>,
-    /// True once a check of the registry exceeded its maximum duration: the remaining checks are skipped.
+    /// True once a check has taken longer than [`CHECK_TIMEOUT`]. The remaining checks are then skipped.
     has_timed_out: AtomicBool,
     /// True once the source of the credentials, such as a credential helper, failed to return credentials.
     has_no_login: AtomicBool,
 }
 
 impl IdentityChecker {
-    /// Checks the login. The second value is false if the registry did not ask for the credentials, so that the result
-    /// does not prove them.
+    /// Checks the login. If checks of repositories follow, pass true as `tries_follow`. If the registry did not ask for
+    /// the credentials, the second value is false, because the result does not prove that the credentials are valid.
     async fn login(&self, tries_follow: bool) -> (LoginAnswer, bool) {
         let answer = self.within_limit(self.registry.log_in(tries_follow)).await;
         let is_proven = !matches!(answer, Ok(AcceptedIdentity::NotRequested));
@@ -198,7 +198,7 @@ impl IdentityChecker {
         (LoginAnswer::new("login", login.map_err(|failure| self.describe_failure(failure))), is_proven)
     }
 
-    /// Formats a failure. The error of a registry names its own remedy.
+    /// Returns the text of a failure. If the failure is a missing login, also sets `has_no_login`.
     fn describe_failure(&self, failure: CheckFailure) -> String {
         match failure {
             CheckFailure::TimedOut => timeout_message(CHECK_TIMEOUT),
@@ -210,8 +210,9 @@ impl IdentityChecker {
         }
     }
 
-    /// Tries to prove the credentials. Requests the granted repositories without credentials until the registry refuses
-    /// one of these requests. Because the registry granted the same request with the credentials, they are valid.
+    /// Tries to prove that the credentials are valid. Requests the repositories in `granted` without credentials, until
+    /// the registry refuses a request. The registry granted the same request with the credentials, so the refusal
+    /// proves that the credentials are valid.
     async fn prove_login(&self, granted: impl Iterator<Item = RepositoryName>) {
         for name in granted {
             if self.registry.has_proven_login() || self.has_timed_out.load(Ordering::Relaxed) {
@@ -241,7 +242,7 @@ impl IdentityChecker {
                 self.limits.lock().extend(found.limits);
                 Some(found.exists)
             }
-            // Some registries deny reads of a missing repository to an identity that may push to it.
+            // Some registries deny reads of a repository that does not exist, even if a push may create the repository.
             Err(CheckFailure::Registry(error)) if right == Right::Push && error.kind == ErrorKind::Denied => None,
             Err(failure) => return Err(describe(failure)),
         };
@@ -293,17 +294,17 @@ impl IdentityChecker {
     }
 }
 
-/// Result of a check of access that was not denied.
+/// Result of a permission check that did not fail. The value is a text for the user.
 enum GrantedAccess {
     /// The registry granted the access.
     Proven(String),
-    /// The access could not be checked.
+    /// transship skipped the check, because the check could create the repository.
     Unproven(String),
 }
 
 /// Failure of a check.
 enum CheckFailure {
-    /// The source of the credentials has no credentials, or cannot be read.
+    /// The source of the credentials, such as a credential helper, has no credentials or cannot be read.
     Source(StoreError),
     /// The registry denied the request, or the request failed.
     Registry(StoreError),

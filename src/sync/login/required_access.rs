@@ -1,5 +1,5 @@
-//! Access that the entries of a configuration need, by registry and credentials. `login-check` checks each permission
-//! in this list. The catalog of a tree's source yields the repositories of the tree.
+//! List of the permissions that the entries of a configuration need, by registry and credentials. `login-check` checks
+//! each permission in this list. For a tree (`team/**`), the list contains repositories from the catalog of the source.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -10,7 +10,7 @@ use crate::registry::Credentials;
 use crate::sync::Endpoints;
 use crate::sync::selection::pairs::{Pair, list_pairs};
 
-/// Maximum number of repositories of one tree that are checked.
+/// Maximum number of repositories that `login-check` checks for one tree.
 const MAX_REPOSITORIES: usize = 20;
 
 /// Permission that an entry needs for a repository.
@@ -18,7 +18,7 @@ const MAX_REPOSITORIES: usize = 20;
 pub(crate) enum Right {
     Pull,
     Push,
-    /// Read access to a mirror. Runs continue without this access.
+    /// Read access to a mirror. Without this access, runs read from the original registry.
     Mirror,
 }
 
@@ -36,9 +36,11 @@ impl Right {
 /// Access that the entries need at one registry with the same credentials.
 pub(crate) struct RequiredAccess<'a> {
     pub(crate) credentials: Option<&'a Credentials>,
-    /// Repositories, each with the needed permission and the entries that need it, in the order of the configuration.
+    /// Needed permissions, each with its repository and the names of the entries that need the permission. The order is
+    /// the order of the configuration.
     pub(crate) rights: Vec<(RepositoryName, Right, Vec<String>)>,
-    /// Checks of the catalogs of trees, with their results.
+    /// Results of the checks whether the catalogs of trees can be read. If a catalog cannot be read, also one failed
+    /// push check for each target of the tree.
     pub(crate) trees: Vec<LoginAnswer>,
 }
 
@@ -51,17 +53,17 @@ pub(crate) struct RequiredRegistry<'a> {
 }
 
 impl<'a> RequiredRegistry<'a> {
-    /// Returns true if runs continue without the registry.
+    /// Returns true if the entries use the registry only as a mirror. Runs continue without a mirror.
     pub(crate) fn is_dispensable(&self) -> bool {
         self.is_mirror && self.access.iter().all(RequiredAccess::is_for_mirrors_only)
     }
 
-    /// Returns true if runs continue without these credentials at the registry.
+    /// Returns true if the entries use these credentials only to read from a mirror. Runs continue without a mirror.
     pub(crate) fn is_dispensable_as(&self, access: &RequiredAccess<'_>) -> bool {
         self.is_mirror && access.is_for_mirrors_only()
     }
 
-    /// Returns the access with these credentials. Adds an empty one if there is none.
+    /// Returns the access with these credentials. If there is no such access, adds an empty access.
     fn access_with(&mut self, credentials: Option<&'a Credentials>) -> &mut RequiredAccess<'a> {
         let index =
             self.access.iter().position(|access| access.credentials == credentials).unwrap_or(self.access.len());
@@ -78,7 +80,7 @@ impl RequiredAccess<'_> {
         self.trees.is_empty() && self.rights.iter().all(|(_, right, _)| *right == Right::Mirror)
     }
 
-    /// Adds a permission for a repository, which `entry` needs.
+    /// Adds a permission that `entry` needs for a repository.
     fn require(&mut self, repository: &RepositoryName, right: Right, entry: &Entry) {
         let name = entry.name.to_string();
         match self.rights.iter_mut().find(|(known, granted, _)| known == repository && *granted == right) {
@@ -89,7 +91,8 @@ impl RequiredAccess<'_> {
     }
 }
 
-/// Adds the access of the entries that use a registry for which `is_requested` returns true.
+/// Adds the access that the entries need. Skips an entry if `is_requested` returns false for all registries of the
+/// entry, including the mirrors of its source.
 pub(crate) async fn add_required_access<'a>(
     wanted: &mut [RequiredRegistry<'a>],
     config: &'a Config,
@@ -110,7 +113,8 @@ fn list_sides(entry: &Entry) -> impl Iterator<Item = &Endpoint> {
     std::iter::once(&entry.source).chain(&entry.targets)
 }
 
-/// Returns the registries in the order of the configuration, each with the credentials that are used at the registry:
+/// Returns all registries of the configuration, each with the credentials that transship uses at the registry. The
+/// order is:
 /// - first the registries under `registries`,
 /// - then registries that only entries use,
 /// - then registries that are only mirrors.
@@ -123,7 +127,7 @@ pub(crate) fn list_registries(config: &Config) -> Vec<RequiredRegistry<'_>> {
     });
     let mut wanted: Vec<RequiredRegistry<'_>> = Vec::new();
     let mirrors: Vec<&RegistryHost> = config.mirrors().map(|mirror| &mirror.host).collect();
-    // The credentials for a mirror are configured with the mirror.
+    // The credentials for a mirror come from the options of the mirror, never from an entry.
     let mirror_hosts = mirrors.iter().map(|host| (*host, None));
     for (host, credentials) in listed.chain(entry_hosts).chain(mirror_hosts) {
         let index = wanted.iter().position(|known| known.host == *host).unwrap_or(wanted.len());
@@ -147,7 +151,7 @@ type ExpandedEntry = Result<ExpandedPairs, String>;
 #[derive(Default)]
 struct ExpandedPairs {
     pairs: Vec<Pair>,
-    /// True if the entry has further pairs.
+    /// True if the entry has more than [`MAX_REPOSITORIES`] pairs.
     has_more: bool,
 }
 
@@ -203,7 +207,8 @@ fn record_mirror_access(wanted: &mut [RequiredRegistry<'_>], config: &Config, en
     }
 }
 
-/// Records the result of the catalog of a tree's source.
+/// Records whether the catalog of a tree's source can be read. If the catalog cannot be read, also records one failed
+/// push check for each target.
 fn record_tree_answer<'a>(wanted: &mut [RequiredRegistry<'a>], entry: &'a Entry, found: &ExpandedEntry) {
     let catalog = match found {
         Ok(ExpandedPairs { has_more: true, .. }) => {

@@ -20,23 +20,24 @@ use crate::sync::context::run::Run;
 use crate::sync::context::staged_records::{StagedRecord, StagedRecords};
 use crate::sync::journaling::evidence::record_check;
 
-/// Maximum time for which a check at the source is valid. The start times of daily runs differ a little. So the maximum
-/// is less than a day, and every daily run checks the source.
+/// Maximum time for which a check is valid. The start times of daily runs differ a little. So the maximum is less than
+/// a day, and every daily run repeats all checks.
 const MAX_VALIDITY: TimeDelta = TimeDelta::hours(23);
 
-/// Minimum time for which a check at the source is valid. The time differs between digests, from the minimum to the
-/// maximum. So an entry that runs often spreads its checks over several runs.
+/// Minimum time for which a check is valid. Each digest has its own time between the minimum and the maximum. So if an
+/// entry runs often, the checks are spread over several runs.
 const MIN_VALIDITY: TimeDelta = TimeDelta::hours(12);
 
-/// Text for an undetermined list of referrers. If a run could not determine the referrers, the schedule contains the
-/// digest of this text. No real list has this digest.
+/// Text whose digest marks an unknown list of referrers. If a run could not determine the referrers of a manifest, the
+/// schedule contains the digest of this text in place of the digest of the list.
 const DOUBT: &[u8] = b"in doubt";
 
 /// Referrer checks of one source. Without a journal, a run makes no referrer checks, because every run would have to
 /// check all digests.
 pub(crate) struct ReferrerChecks {
     journal: Option<Journal>,
-    /// Checks of referrers in archives that are not published yet.
+    /// Checks whose target is an archive. The run writes these checks to the journal after the publication of the
+    /// archive.
     staged: StagedRecords,
     source: String,
     /// Checks of each digest, the latest check first.
@@ -48,7 +49,7 @@ pub(crate) struct ReferrerChecks {
     has_records: AtomicBool,
 }
 
-/// Digest of the list of a manifest's referrers at the source, and the time of the query.
+/// Result of a query for the referrers of a manifest at the source: the digest of the list, and the time of the query.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SourceReferrers {
     pub(crate) list: Digest,
@@ -56,7 +57,8 @@ pub(crate) struct SourceReferrers {
 }
 
 impl ReferrerChecks {
-    /// If the entry copies referrers, reads the checks from the journal.
+    /// Reads the recorded checks of a source from the journal. If the entry does not copy referrers, or if the journal
+    /// cannot be read, the run makes no checks.
     pub(crate) async fn load(run: &Run<'_>, source: &str) -> Self {
         let mut checks = Self {
             journal: run.engine.journal.clone().filter(|_| run.request.entry.referrers),
@@ -84,8 +86,8 @@ impl ReferrerChecks {
         self.journal.is_some() && self.claimed.lock().insert(subject)
     }
 
-    /// If the last check at the source is still valid, returns the check. If that check was part of a copy, the inner
-    /// value is `None`.
+    /// If the last check of a digest is still valid, returns the check. If this check was part of a copy of the digest,
+    /// the inner value is `None`, because the journal then contains no list.
     pub(crate) fn last_check(&self, subject: &Digest) -> Option<Option<SourceReferrers>> {
         let last = self.known.get(subject)?.first()?;
         let age = self.now - last.checked;
@@ -100,7 +102,7 @@ impl ReferrerChecks {
         }
     }
 
-    /// Returns true if this run made the check. The caller must then record the result.
+    /// Returns true if this run made the check. In this case, the caller must record the result.
     pub(crate) fn is_current(&self, referrers: SourceReferrers) -> bool {
         referrers.checked_at == self.now
     }
@@ -136,14 +138,14 @@ impl ReferrerChecks {
         self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
     }
 
-    /// Records the check of referrers that was part of a copy. If the run could not determine or copy some referrers,
-    /// the next run checks the referrers again.
+    /// Records, after a copy of a digest, that the copy included the referrers. If the run could not determine or copy
+    /// some referrers, the next run checks the referrers again. Does nothing for signatures and for derived digests.
     pub(crate) async fn record_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
         }
-        // This method does not know the children of an index. So any undetermined list of referrers may belong to a
-        // child.
+        // This method does not know the children of an index. So each unknown list of referrers in the batch can belong
+        // to a child.
         let is_unsure = match arrival.media_type.is_index() {
             true => !batch.doubted_referrers().is_empty() || batch.has_incomplete_lists(),
             false => batch.is_in_doubt(&arrival.digest) || batch.incomplete_list(&arrival.digest).is_some(),
@@ -172,7 +174,8 @@ impl ReferrerChecks {
         self.record(subject, target, SourceReferrers { list, ..referrers }).await;
     }
 
-    /// Returns true if the last recorded check for a target could not determine the referrers of a digest.
+    /// Returns true if, at the last recorded check for this digest and target, the run could not determine the
+    /// referrers.
     fn was_in_doubt(&self, subject: &Digest, target: &str) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
         known.find(|check| check.target == target).and_then(|check| check.list) == Some(Digest::of(DOUBT))
@@ -187,7 +190,8 @@ impl ReferrerChecks {
         }
     }
 
-    /// Removes old checks from the journal if this run has recorded new checks.
+    /// If this run has recorded new checks, deletes the checks from the journal that were last recorded more than 30
+    /// days ago.
     pub(crate) async fn forget_old(&self) {
         let Some(journal) = self.journal.as_ref().filter(|_| self.has_records.load(Ordering::Relaxed)) else { return };
         if let Err(error) = journal.forget_old_referrer_checks(self.now).await {
@@ -196,19 +200,19 @@ impl ReferrerChecks {
     }
 }
 
-/// Returns true for the tag of a signature. Runs do not check the referrers of signatures.
+/// Returns true for a tag of cosign, such as `sha256-<hex>.sig`. Runs do not check the referrers of signatures.
 pub(crate) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 
-/// Returns the validity of a check for one digest. The validity depends only on the digest.
+/// Returns the time for which a check of this digest is valid. The time depends only on the digest.
 fn check_validity(subject: &Digest) -> TimeDelta {
     let minutes = (MAX_VALIDITY - MIN_VALIDITY).num_minutes();
     let own = subject.hash().iter().take(4).fold(0, |sum, byte| sum * 256 + i64::from(*byte));
     MIN_VALIDITY + TimeDelta::minutes(own % (minutes + 1))
 }
 
-/// Returns the digest of a list. The order of the list does not matter.
+/// Returns one digest for a list of referrers. The order of the list does not matter.
 fn list_digest(referrers: impl Iterator<Item = Digest>) -> Digest {
     let mut lines: Vec<String> = referrers.map(|digest| format!("{digest}\n")).collect();
     lines.sort();

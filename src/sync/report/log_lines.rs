@@ -1,14 +1,14 @@
-//! Log lines of a run: one for its end, one for each of its tags, and one for each further fact of its report. Every
-//! log line that repeats a fact of the report is in this folder, so that a command whose report has the same reader as
-//! its log can turn these lines off.
+//! Log lines of a run: for the end of the run, for the outcome of each tag, and for each other fact of the report. All
+//! log lines that repeat a fact of the report must be in this folder. If the log and the printed report go to the same
+//! terminal, the command turns off the log lines of this folder.
 
 use super::run_report::{RunOutcome, RunReport, TagOutcome, TagReport, conflict_message, format_instant};
 use crate::config::Warning;
 use crate::copy::event::LeftBehind;
 use crate::journal::TagCounts;
 
-/// Logs one line for a run. The line has the counts of deferred, conflicting and failed tags only if the run did not
-/// succeed.
+/// Logs the end of a run in one line. The line has the counts of deferred, conflicting and failed tags only if the run
+/// did not succeed.
 pub(crate) fn log_run_end(report: &RunReport) {
     let outcome = report.journal_outcome().word();
     let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
@@ -17,8 +17,7 @@ pub(crate) fn log_run_end(report: &RunReport) {
     let [deferred, conflict, failed] = [deferred, conflict, failed].map(|count| (!has_succeeded).then_some(count));
     let left_behind = Some(report.left_behind.len()).filter(|count| has_succeeded && *count > 0);
     let (bytes, problem) = (report.bytes(), report.first_problem());
-    // An interruption needs no warning: a pause, an edit or the end of the daemon interrupts a run, and the next run
-    // resumes.
+    // An interrupted run needs no warning, because the next run resumes the work.
     let has_no_failure = has_succeeded && left_behind.is_none() || report.outcome == RunOutcome::Interrupted;
     if has_no_failure {
         tracing::info!(
@@ -72,7 +71,7 @@ pub(crate) fn log_left_behind(source: &str, target: &str, item: &LeftBehind) {
     tracing::warn!(source, target, what, reason, "left behind");
 }
 
-/// Logs a run that did not start.
+/// Logs the reason why a run did not start.
 pub(crate) fn log_not_started(entry: &str, outcome: &RunOutcome, problem: Option<&str>) {
     if let RunOutcome::AlreadyRunning { pid, since } = outcome {
         tracing::warn!(
