@@ -14,8 +14,9 @@ use crate::sync::referrers::target_lists::{TargetReferrersList, query_referrers_
 use crate::sync::report::run_report::TagOutcome;
 
 impl RepositorySync<'_> {
-    /// Copies the late signatures and referrers of a digest to the targets with an unchanged tag. `unchanged` contains
-    /// the indexes of these targets.
+    /// Copies the late signatures and referrers of a digest to the targets that already have the digest. `unchanged`
+    /// contains the indexes of these targets. Does nothing if the entry does not copy referrers, or if the targets have
+    /// a derived digest.
     pub(super) async fn sync_late_companions(
         &self,
         reference: &ManifestRef,
@@ -98,9 +99,10 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Copies signatures that the list of the source's tags does not contain. If the entry names its tags, there is no
-    /// list, because the run does not list the source. Some registries omit tags from the list (see
-    /// [`ListedTags`](crate::copy::ListedTags)).
+    /// Copies signatures whose tags are not in the run's list of the source's tags. There are two reasons for an absent
+    /// tag:
+    /// - If the entry names its tags one by one, the run does not list the source.
+    /// - Some registries omit tags from the list (see [`ListedTags`](crate::copy::ListedTags)).
     async fn sync_unlisted_signatures(&self, subject: Digest, slot: &TagSlot<'_>) {
         for tag in signature_tags(&subject) {
             if self.batch.look_up_unlisted(&tag) == Listed::Absent {
@@ -119,9 +121,10 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Requests the referrers of a digest. Returns `None` if the referrers could not be determined.
+    /// Requests the referrers of a digest from the source. Returns `None` if the run could not determine the referrers.
     async fn query_referrers(&self, subject: Digest) -> Result<Option<SourceReferrers>, TagOutcome> {
-        // If the list of tags contains the fallback tag, `sync_late_companions` has already handled this tag.
+        // If the list of tags contains the fallback tag (`sha256-<hex>`), `sync_late_companions` has already handled
+        // this tag.
         let fallback = self.batch.look_up_unlisted(&referrers_tag(&subject));
         let found = self.batch.referrers(&subject, fallback).await.map_err(|error| TagOutcome::failed(&error))?;
         Ok(found.doubt.is_none().then(|| self.checks.summarize(&found)))
@@ -156,13 +159,13 @@ impl RepositorySync<'_> {
         }
     }
 
-    /// Returns true if the source's list of tags contains a tag.
+    /// Returns true if the run has listed the source and the list contains `tag`.
     fn is_listed(&self, tag: &Tag) -> bool {
         self.listing.is_complete && self.listing.tags.contains_key(tag)
     }
 
-    /// Returns the digest of a list of referrers at the source. If this run does not know the digest yet, sends a HEAD
-    /// request.
+    /// Returns the digest of a list of referrers at the source. `list` is the tag of the list (`sha256-<hex>`). If this
+    /// run does not know the digest yet, sends a HEAD request.
     async fn query_source_list(&self, list: &Tag) -> Result<Option<Digest>, StoreError> {
         if let Some(known) = self.known_list(list) {
             return Ok(Some(known));
@@ -195,8 +198,8 @@ impl RepositorySync<'_> {
     ) -> Result<(), TagOutcome> {
         let target = &self.pair.targets[target_index];
         let reference = ManifestRef::Tag(list.clone());
-        // If the request for a list fails, the run reports that the referrers are in doubt. The tag of the subject does
-        // not fail.
+        // If the request for a list fails, the run reports that the referrers of the subject are unknown. The outcome
+        // of the subject's tag does not change.
         let doubt = |error: StoreError| self.batch.doubt_referrers(subject, error.to_string());
         let lists = try_join(self.query_source_list(list), query_referrers_list(target.as_ref(), &reference)).await;
         let (listed, present) = match lists {

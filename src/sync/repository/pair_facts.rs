@@ -1,6 +1,6 @@
-//! Facts about a pair of repositories that a run needs before it syncs single tags: the tags of the source, the tags
-//! that the entry selects, the state of each target, the conflicts with other entries, and the earlier checks of
-//! referrers.
+//! Facts about a pair of repositories (a source and its targets) that a run collects before the run syncs the tags: the
+//! tags of the source, the tags that the entry selects, the state of each target, the conflicts with other entries, and
+//! the earlier checks of referrers.
 
 use futures_util::FutureExt as _;
 use futures_util::future::{join_all, try_join4};
@@ -18,11 +18,11 @@ use crate::sync::referrers::checks::ReferrerChecks;
 use crate::sync::selection::listing::{Listing, list_tags, tag_names};
 use crate::sync::selection::pairs::{OpenPair, Pair};
 
-/// Facts about a pair of repositories, known before single tags are requested.
+/// Facts about a pair of repositories that a run collects before the run syncs the tags.
 pub(crate) struct PairFacts {
     pub(crate) listing: Listing,
     pub(crate) selected: Selected,
-    /// The state of each target.
+    /// State of each target, in the order of the pair's targets.
     pub(crate) target_states: Vec<TargetState>,
     pub(crate) conflicts: Conflicts,
     pub(crate) checks: ReferrerChecks,
@@ -51,9 +51,9 @@ pub(crate) async fn query_pair_facts(run: &Run<'_>, pair: &Pair, opened: &OpenPa
     Some(PairFacts { listing, selected, target_states, conflicts, checks })
 }
 
-/// Returns the source's tags, the tags that the entry selects, and, in a run for pushed tags, the further tags that
-/// would get the name of a pushed tag. After a failure, reports the problem and returns
-/// `None`.
+/// Returns the tags of the source, the tags that the entry selects, and a list of rivals. A rival is another tag of the
+/// source that gets the same name at the target as a pushed tag. The list is empty if the run is not for pushed tags.
+/// If the source cannot be listed or too few tags are selected, reports the problem and returns `None`.
 async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected, Vec<Tag>)> {
     let selection = &run.request.entry.selection;
     if let Some(only) = &run.request.only {
@@ -76,11 +76,12 @@ async fn select_tags(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<
         return None;
     }
     run.add_coverage(&listing, &selected);
-    // For a tree, `at_least` applies to all repositories together, once they have been listed.
+    // For a tree, `judge_coverage` checks `at_least` after all repositories have been listed.
     let is_tree = run.request.entry.source.is_tree();
     match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(mut selected) => {
-            // A run does not report the verdicts, and a list may have a million tags.
+            // Frees the memory of the verdicts, because a run does not report the verdicts. A list can have a million
+            // tags.
             selected.verdicts = Vec::new();
             Some((listing, selected, Vec::new()))
         }

@@ -1,4 +1,5 @@
-//! Sync of tags with a reserved form: lists of referrers (`sha256-<hex>`), and other content under these tags.
+//! Sync of tags whose name has a reserved form, such as `sha256-<hex>`. Such a tag usually holds the list of referrers
+//! of an image, but can hold any content.
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -17,7 +18,7 @@ use crate::sync::report::run_report::TagOutcome;
 /// Maximum number of tags that a run processes at the same time.
 const TAGS_AT_ONCE: usize = 32;
 
-/// List of referrers at the source, with its tag, its digest and its subject.
+/// List of referrers at the source: the tag and the digest of the list, and the digest of the subject.
 struct ReferrersList {
     tag: Tag,
     list: Digest,
@@ -25,8 +26,8 @@ struct ReferrersList {
 }
 
 impl RepositorySync<'_> {
-    /// Syncs the tags with a reserved form. The caller must sync all other tags first, because the sync of a list
-    /// depends on the subjects that were copied.
+    /// Syncs the tags with a reserved form. The caller must sync all other tags first, because this method skips each
+    /// list whose subject the run has already synced.
     pub(super) async fn sync_reserved_tags(&self, reserved: Vec<(Tag, ReservedForm)>) {
         let source = self.pair.source.as_ref();
         let found: Vec<(Tag, ReservedForm, ReservedContent)> = stream::iter(reserved)
@@ -37,7 +38,7 @@ impl RepositorySync<'_> {
                 };
                 let content = match digest {
                     Ok(digest) => identify_content(&self.batch, &self.derived, &tag, &form, digest).await,
-                    // The sync of the tag reports the same error.
+                    // `sync_each` requests the digest again and reports the error.
                     Err(_) => ReservedContent::Ordinary,
                 };
                 (tag, form, content)
@@ -116,8 +117,8 @@ impl RepositorySync<'_> {
     }
 
     /// Copies a list of referrers. If the target does not have the tag of the list, the run copies the list under this
-    /// tag. If the target has a different list or denies the read, the run copies the referrers in the list. The
-    /// target's client adds these referrers to the target's list.
+    /// tag. If the target has a different list or denies the read, the run copies the referrers in the list. The client
+    /// of the target then adds each of these referrers to the target's list.
     async fn copy_list(&self, target_index: usize, list: &ReferrersList) {
         let reference = ManifestRef::Tag(list.tag.clone());
         let target = &self.pair.targets[target_index];
@@ -155,7 +156,7 @@ impl RepositorySync<'_> {
             let job = CopyJob { reference: digest.into(), digest, tag: None, targets: targets.clone() };
             is_complete &= self.copy_order(target_index, &digest.into(), digest, job).await;
         }
-        // If a referrer was not copied, the next run tries again.
+        // If a referrer was not copied, the run records nothing, so the next run copies the referrers again.
         if is_complete && let Ok(Some(now)) = target.resolve(&reference).await {
             record_referrers_list(self.run, target.place().to_owned(), list.list, now.digest).await;
         }

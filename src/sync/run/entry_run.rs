@@ -1,5 +1,5 @@
-//! Run of one entry: it syncs all pairs of repositories concurrently, under the entry's timeout, and records the result
-//! in the journal.
+//! Run of one entry. The run syncs all pairs of repositories of the entry concurrently, stops at the entry's timeout,
+//! and records the result in the journal.
 
 use std::panic::AssertUnwindSafe;
 
@@ -27,7 +27,7 @@ use crate::sync::report::run_report::{RunOutcome, RunReport};
 use crate::sync::repository::pair_sync::sync_pair;
 use crate::sync::selection::pairs::{Pair, list_pairs};
 
-/// Maximum number of repositories of one entry that are queried at once.
+/// Maximum number of source repositories of one entry that a run queries at the same time.
 const REPOSITORIES_AT_ONCE: usize = 32;
 
 /// Error message of a run that panicked, without the message of the panic.
@@ -53,8 +53,8 @@ impl Engine {
     }
 }
 
-/// Records the start of a run in the journal, and runs the entry. `single` is the manifest to copy instead of the
-/// entry's selection.
+/// Records the start of a run in the journal, and runs the entry. If `single` is set, the run copies this manifest
+/// instead of the entry's selection.
 async fn begin_and_run(
     engine: &Engine,
     request: &RunRequest,
@@ -101,14 +101,15 @@ async fn run_to_end(run: Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> R
             None
         }
     };
-    // An archive that was not published stays as it was. The next run starts from it.
+    // If no other run writes to an archive, `leave` deletes the files that no run has published. The archive itself is
+    // unchanged.
     join_all(archives.iter().map(|archive| archive.leave())).await;
     let report = run.into_report(cut_short);
     end(engine, id, report).await
 }
 
-/// Records the start of a run in the journal. The outer error is that of the journal. The inner error is the outcome if
-/// another process is running the entry.
+/// Records the start of a run in the journal. The outer error is an error of the journal. If another process is running
+/// the entry, the inner error is the outcome of this run.
 async fn begin(
     engine: &Engine,
     request: &RunRequest,
@@ -136,9 +137,9 @@ async fn end(engine: &Engine, id: Option<RunId>, mut report: RunReport) -> RunRe
     report
 }
 
-/// Does the work of a run until the work is finished, or until the timeout or `stop.now` ends the run early. In the
-/// latter cases each upload stops between two chunks, so that the next run can resume the upload. Returns the outcome
-/// of a run that ended early.
+/// Does the work of a run. If the timeout or `stop.now` ends the run early, each upload stops between two chunks, so
+/// that the next run can resume the upload. Returns the outcome if the run ended early or skipped tags, and otherwise
+/// `None`.
 async fn run_until_stopped(run: &Run<'_>, single: Option<&SingleCopy>, stop: &Stop) -> Option<RunOutcome> {
     let timeout = async {
         match run.request.entry.timeout {
@@ -163,7 +164,8 @@ async fn run_until_stopped(run: &Run<'_>, single: Option<&SingleCopy>, stop: &St
     Some(cut_short)
 }
 
-/// Syncs the pairs of repositories of a run, or copies the single manifest, and journals the transfers.
+/// Syncs the pairs of repositories of a run. If `single` is set, copies only this manifest. Records all transfers in
+/// the journal, and publishes the archives.
 async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
     let (events, listener) = mpsc::channel(256);
     let copies = async {
@@ -183,8 +185,8 @@ async fn sync_pairs(run: &Run<'_>, single: Option<&SingleCopy>) {
     }
 }
 
-/// Returns the pairs of repositories of a run: all pairs of the entry, or, in a run for pushed tags, the pairs of those
-/// tags.
+/// Returns the pairs of repositories that a run syncs. In a run for pushed tags, returns only the pairs whose source
+/// has a pushed tag.
 fn list_run_pairs<'a>(run: &'a Run<'_>) -> BoxStream<'a, Result<Pair, OpenError>> {
     let entry = &run.request.entry;
     match &run.request.only {

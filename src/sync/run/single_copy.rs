@@ -1,5 +1,5 @@
-//! Manual copy of one manifest: `transship copy` with a tag or a digest. The copy is a run of an entry that is created
-//! for this copy and is in no configuration. The tag at the target may differ from the tag at the source.
+//! Manual copy of one manifest: `transship copy` with a tag or a digest. The command creates a temporary entry for the
+//! copy, and runs this entry. The tag at the target can have a different name from the tag at the source.
 
 use futures_util::StreamExt as _;
 use futures_util::future::join;
@@ -23,19 +23,19 @@ use crate::sync::selection::near_tags::NearTags;
 use crate::sync::selection::pairs::{OpenPair, Pair};
 use crate::sync::{TagOutcome, TagReport};
 
-/// Manifest to copy from the source of a run's entry to its first target.
+/// Request to copy one manifest from the source of an entry to the first target of the entry.
 #[derive(Debug, Clone)]
 pub struct SingleCopy {
     /// Reference of the manifest at the source.
     pub reference: ManifestRef,
-    /// Tag to write at the target; `None` to copy only by digest.
+    /// Tag to write at the target. `None` writes the manifest without a tag.
     pub tag: Option<Tag>,
     /// True to check for referrers even if the target already has the manifest and the last check is still valid.
     pub again: bool,
 }
 
-/// Compares the digests at the source and at the target, with one HEAD each, and copies the manifest if the digests
-/// differ.
+/// Compares the digests at the source and at the target, with one HEAD request to each. If the digests differ, copies
+/// the manifest.
 pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc::Sender<Event>) {
     let entry = &run.request.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -64,19 +64,19 @@ pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc
 }
 
 impl SingleCopy {
-    /// Returns the reference that the copy writes at the target.
+    /// Returns the reference that the copy writes at the target: the tag, or `digest` if the copy writes no tag.
     fn written_reference(&self, digest: Digest) -> ManifestRef {
         self.tag.clone().map_or(ManifestRef::Digest(digest), ManifestRef::Tag)
     }
 
-    /// Returns the tag at the source if the copy gives it another name.
+    /// If the tag at the target has a different name from the tag at the source, returns the tag at the source.
     fn renamed_tag(&self) -> Option<Tag> {
         let ManifestRef::Tag(tag) = &self.reference else { return None };
         self.tag.as_ref().filter(|name| *name != tag).map(|_| tag.clone())
     }
 }
 
-/// Determines the action of a copy without performing it. Cancel safe.
+/// Determines the action that a copy would take, and copies nothing. Cancel safe.
 pub async fn preview_copy(engine: &Engine, request: &RunRequest, single: &SingleCopy) -> EntryPreview {
     let entry = &request.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
@@ -97,7 +97,7 @@ async fn preview_pair(
     let entry = &request.entry;
     let OpenPair { source, targets } = pair.open(entry, &engine.endpoints)?;
     let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
-    // The receiver of transfer events is dropped: a preview has no transfers.
+    // A preview transfers no blobs, so nothing receives the transfer events.
     let (events, _) = mpsc::channel(1);
     let batch_targets = targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
     let batch = Batch::new(&engine.copier, source.clone(), batch_targets, rules, None, events);
@@ -153,9 +153,9 @@ async fn query_source(source: &dyn Source, reference: &ManifestRef) -> Result<Di
     Err(TagOutcome::Failed { side, step, subject: Some(reference.to_string()), message })
 }
 
-/// Returns the digest of a reference at the target; `None` if the target does not have it. If the target denies the
-/// read, only a copy with `--force` tries the push: some registries deny reads of a repository that the push would
-/// create.
+/// Returns the digest of a reference at the target, or `None` if the target does not have the reference. If the target
+/// denies the read and the overwrite rule is `always` (`--force`), returns `None`, and the copy tries the push. Some
+/// registries deny reads of a repository that does not exist, although a push creates the repository.
 async fn query_target(
     target: &dyn Target,
     reference: &ManifestRef,
@@ -226,13 +226,13 @@ impl CopyInProgress<'_> {
         query_source(self.source, &self.single.reference).await.map_err(|outcome| (None, outcome))
     }
 
-    /// Returns the digest of a reference at the target; `None` if the target does not have it.
+    /// Returns the digest of a reference at the target, or `None` if the target does not have the reference.
     async fn query_target(&self, reference: &ManifestRef) -> Result<Option<Digest>, TagOutcome> {
         query_target(self.target, reference, self.run.request.entry.overwrite).await
     }
 
-    /// Returns true if it is time to check for the referrers of a manifest that the target already has. The journal has
-    /// the time of the last check. Without a journal, the check is done only on request.
+    /// Returns true if the copy must query the source for new referrers of a manifest that the target already has. The
+    /// reason is `again`, or that the journal has no valid check. Without a journal, `again` is the only reason.
     fn needs_referrers_check(&self, found: Digest, wanted: Digest) -> bool {
         let has_referrers = self.run.request.entry.referrers && found == wanted;
         has_referrers && (self.single.again || (self.checks.claim(found) && self.checks.last_check(&found).is_none()))
@@ -270,8 +270,9 @@ impl CopyInProgress<'_> {
         Ok(())
     }
 
-    /// Confirms the digest that a HEAD request stated: reads the manifest by the tag, and compares the digests. A run
-    /// of an entry does the same.
+    /// Checks the digest that a HEAD request stated. Reads the manifest by its tag, and compares the digest of the
+    /// content with `stated`. Skips the check for a digest reference, for a source with mirrors, and for a source whose
+    /// quota counts manifest reads.
     async fn confirm_digest(&self, stated: Digest) -> Result<(), FailedCopy> {
         let ManifestRef::Tag(tag) = &self.single.reference else { return Ok(()) };
         if self.source.is_mirrored() || self.source.counts_manifest_reads() {
@@ -289,7 +290,7 @@ impl CopyInProgress<'_> {
         Err((Some(stated), TagOutcome::failed_at(Side::Source, &error)))
     }
 
-    /// Creates the order for the target.
+    /// Creates the copy job for the target.
     fn build_order(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> CopyJob {
         CopyJob { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
     }

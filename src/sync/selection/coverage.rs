@@ -1,6 +1,5 @@
-//! Coverage of an entry's selection: the selected items that exist at the source. Warnings name selected items that do
-//! not exist: repositories, tags, and patterns of `include` without a match. The coverage is complete only after all
-//! repositories of the entry have been listed, because a pattern may match in only one of them.
+//! Coverage: a record of the patterns of an entry that match a repository or tag at the source. After all repositories
+//! of the entry have been listed, transship warns about each pattern without a match.
 
 use std::collections::HashSet;
 
@@ -8,32 +7,33 @@ use super::listing::Listing;
 use crate::config::{Entry, Warning};
 use crate::plan::{RepositoryPattern, RepositorySelection, Selected, Shortfall};
 
-/// Maximum number of warnings about patterns without a match.
+/// Maximum number of warnings about patterns without a match, for repositories and for tags separately.
 const MAX_NAMED_PATTERNS: usize = 20;
 
-/// Counts of the repositories and tags found so far.
+/// Repositories, tags and matching patterns that a run has found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     repositories: usize,
-    /// The number of repositories of a tree, selected or not.
+    /// The number of all repositories of a tree, including repositories that the entry does not select.
     listed_repositories: usize,
-    /// The indexes of the patterns under `repositories` that match a repository: those of `include`, then of `exclude`.
+    /// The indexes of the patterns under `repositories` that match a repository. The first indexes are for the patterns
+    /// of `include`, and the next indexes are for the patterns of `exclude`.
     matched_repositories: HashSet<usize>,
     /// The number of selected tags and pinned digests, as in [`Selected::found`].
     found: usize,
-    /// The number of all selected tags and pinned digests.
+    /// The number of all selected tags and pinned digests, including signatures and lists of referrers.
     selected: usize,
-    /// The number of tags that the sources list.
+    /// The number of tags in the lists of all source repositories.
     listed: usize,
-    /// The indexes in `include` of the patterns that match a tag.
+    /// The indexes of the patterns under `include` that match a tag.
     matched: HashSet<usize>,
-    /// True if a listing failed, so that it is unknown which items are missing.
+    /// True if a listing failed. In this case, a pattern without a match can match a tag that the run did not list.
     is_partial: bool,
 }
 
 impl Coverage {
-    /// Adds one repository. If the entry names its tags one by one, the repository is not listed: a tag that does not
-    /// exist fails when it is synced.
+    /// Adds one selected repository. If the entry names its tags one by one, the run does not list the repository, and
+    /// all patterns count as matched. If a named tag does not exist, the sync of the tag fails.
     pub(crate) fn add(&mut self, entry: &Entry, listing: &Listing, selected: &Selected) {
         self.repositories += 1;
         self.found += selected.found;
@@ -47,7 +47,8 @@ impl Coverage {
         }
     }
 
-    /// Adds one repository of a tree, selected or not. `name` is the part of its name below the prefix.
+    /// Adds one repository of a tree, even if the entry does not select the repository. `name` is the part below the
+    /// prefix: `app` for `team/app` in the tree `team/**`.
     pub(crate) fn add_repository(&mut self, entry: &Entry, name: &str) {
         self.listed_repositories += 1;
         for (index, (_, pattern)) in repository_patterns(entry).enumerate() {
@@ -62,15 +63,15 @@ impl Coverage {
         self.is_partial = true;
     }
 
-    /// Returns the shortfall if all repositories of a tree together have too few tags. For an entry with a single
-    /// repository, [`Selected::enough`] checks the number of tags before the copy.
+    /// If all repositories of a tree together have fewer selected tags than `at_least` requires, returns the shortfall.
+    /// For an entry with a single repository, [`Selected::enough`] checks the number of tags before the copy.
     pub(crate) fn shortfall(&self, entry: &Entry) -> Option<Shortfall> {
         let wanted = entry.selection.at_least.filter(|wanted| self.found < *wanted)?;
         let is_tree = entry.source.is_tree();
         (is_tree && !self.is_partial).then_some(Shortfall { found: self.found, wanted })
     }
 
-    /// Returns the patterns under `repositories` that match no repository, each with its key.
+    /// Returns the patterns under `repositories` that match no repository, each with its key (`include` or `exclude`).
     fn unmatched_repositories<'e>(
         &self,
         entry: &'e Entry,
@@ -79,7 +80,8 @@ impl Coverage {
         repository_patterns(entry).enumerate().filter(move |(index, _)| is_unmatched(index)).map(|(_, pattern)| pattern)
     }
 
-    /// Returns the warnings about selected items that do not exist. Returns no warnings if a listing failed.
+    /// Returns the warnings about patterns without a match, and about a selection without any tag. If a listing failed,
+    /// returns no warnings.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<Warning> {
         if self.is_partial {
             return Vec::new();
@@ -133,7 +135,7 @@ impl Coverage {
     }
 }
 
-/// Returns the patterns under `repositories`, each with its key.
+/// Returns the patterns under `repositories`, each with its key (`include` or `exclude`).
 fn repository_patterns(entry: &Entry) -> impl Iterator<Item = (&'static str, &RepositoryPattern)> {
     let RepositorySelection { include, exclude } = &entry.repositories;
     let include = include.iter().map(|pattern| ("include", pattern));

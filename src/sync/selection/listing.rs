@@ -1,4 +1,4 @@
-//! Tags of a source repository from which the selection of an entry chooses.
+//! List of the tags of a source repository. The selection of an entry chooses from this list.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +19,12 @@ pub(crate) struct Listing {
     pub(crate) tags: BTreeMap<Tag, Option<Digest>>,
     /// The listed names that are not valid tags.
     pub(crate) unusable: Vec<String>,
-    /// Messages about content without a tag, each with the way to select the content.
+    /// Messages about content without a tag. Each message says how the user can select the content.
     pub(crate) skipped: Vec<String>,
     /// True if the source was listed, so that `tags` are all tags of the source. False if `tags` are the tags that the
     /// entry names.
     pub(crate) is_complete: bool,
-    /// All tags of the source, for messages about tags that the source does not have.
+    /// Tags for suggestions in error messages, if the source does not have a requested tag.
     pub(crate) near_tags: NearTags,
 }
 
@@ -62,8 +62,8 @@ impl Listing {
         }
     }
 
-    /// Returns an error if the source has content but no tag, and no digest is selected, so that nothing would be
-    /// copied.
+    /// Returns an error message if the source has content but no valid tag, and the entry selects no digest. In this
+    /// case, the run would copy nothing.
     pub(crate) fn untagged_error(&self, source: &str, selected: &Selected) -> Option<String> {
         let skipped_count = self.unusable.len() + self.skipped.len();
         let is_untagged = self.tags.is_empty() && selected.digests.is_empty() && skipped_count > 0;

@@ -1,5 +1,5 @@
-//! Tags of a source whose names are near to a tag that the source does not have, for error messages. The names are
-//! compared as versions and as text.
+//! Suggestions for error messages. If a source does not have a tag, this module finds tags of the source with a similar
+//! name, such as `1.2.0` for `1.2.1`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use crate::oci::Tag;
 use crate::store::{Source, TagEntry};
 
-/// Maximum number of near tags in a message.
+/// Maximum number of suggested tags in a message.
 const MAX_NEAR: usize = 3;
 
 /// Maximum number of names that are read from the list of a source.
@@ -18,20 +18,20 @@ const MAX_LISTED: usize = 10_000;
 /// Time limit of the list. The list only improves an error message, so the run does not wait for a slow source.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All tags of a source, listed at most once, when the first tag was missing.
+/// Tags of a source. The module lists the source at most once, at the first missing tag.
 #[derive(Debug, Default)]
 pub(crate) struct NearTags(OnceCell<Vec<Tag>>);
 
 impl NearTags {
-    /// Returns a clause with the tags of the source that are near to a missing tag. Returns an empty text if there are
-    /// none, or if the source cannot be listed.
+    /// Returns a clause for an error message with the tags of the source that are most similar to `missing`. Returns an
+    /// empty text if no tag is similar, or if the source cannot be listed.
     pub(crate) async fn describe_near(&self, source: &dyn Source, missing: &Tag) -> String {
         let names = self.0.get_or_init(|| list_names(source)).await;
         describe(&find_near(missing, names))
     }
 }
 
-/// Returns the tags that the source lists within the limits.
+/// Returns the tags of a source: at most [`MAX_LISTED`] names, received within [`LIST_TIMEOUT`].
 async fn list_names(source: &dyn Source) -> Vec<Tag> {
     let mut names = Vec::new();
     let list = async {
@@ -47,12 +47,12 @@ async fn list_names(source: &dyn Source) -> Vec<Tag> {
             }
         }
     };
-    // After the time limit, the names that are known so far suffice.
+    // After the time limit, the function returns the names that the source has sent so far.
     let _ = tokio::time::timeout(LIST_TIMEOUT, list).await;
     names
 }
 
-/// Returns a clause with these tags; an empty text for no tags.
+/// Returns a clause such as `; the nearest tag is v1`. If `near` is empty, returns an empty text.
 fn describe(near: &[Tag]) -> String {
     let names: Vec<&str> = near.iter().map(Tag::as_str).collect();
     match names.as_slice() {
@@ -62,7 +62,7 @@ fn describe(near: &[Tag]) -> String {
     }
 }
 
-/// Returns the tags that are nearest to `missing`, the nearest first.
+/// Returns at most [`MAX_NEAR`] tags that are similar to `missing`, the most similar tag first.
 fn find_near(missing: &Tag, names: &[Tag]) -> Vec<Tag> {
     let mut ranked: Vec<(Distance, &Tag)> =
         names.iter().filter_map(|name| Some((distance(missing.as_str(), name.as_str())?, name))).collect();
@@ -70,18 +70,20 @@ fn find_near(missing: &Tag, names: &[Tag]) -> Vec<Tag> {
     ranked.into_iter().map(|(_, name)| name.clone()).take(MAX_NEAR).collect()
 }
 
-/// Distance between two names. The variants are in the order of their nearness.
+/// Distance between two names. The variants are in ascending order of distance.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Distance {
-    /// The names have the same numbers, and differ in this number of other characters: `v1.2.3` and `1.2.3`.
+    /// The names contain the same numbers, such as `v1.2.3` and `1.2.3`. The value is the number of edits between the
+    /// names, here 1.
     SameNumbers(usize),
-    /// The names are versions of the same form, `1.2.3` and `1.2.4`, whose numbers have these differences.
+    /// The names differ only in their numbers, such as `1.2.3` and `1.2.4`. The values are the differences of the
+    /// numbers, here 0, 0 and 1.
     Version(Vec<u64>),
-    /// The names differ in this number of characters.
+    /// The names are similar as text. The value is the number of edits between the names.
     Text(usize),
 }
 
-/// Returns the distance between two names; `None` if the names are not near.
+/// Returns the distance between two names, or `None` if the names are not similar.
 fn distance(wanted: &str, name: &str) -> Option<Distance> {
     let edits = strsim::osa_distance(wanted, name);
     let ((form, numbers), (name_form, name_numbers)) = (split_numbers(wanted), split_numbers(name));
@@ -95,8 +97,8 @@ fn distance(wanted: &str, name: &str) -> Option<Distance> {
     (edits <= wanted.chars().count().div_ceil(4)).then_some(Distance::Text(edits))
 }
 
-/// Returns the form of a name, in which `#` stands for each number, and the numbers. Returns no numbers if one of them
-/// is too large, as in a commit's hash.
+/// Splits a name into its form and its numbers: `v1.20` gives `v#.#` and the numbers 1 and 20. If a number is too large
+/// for `u64`, as in a commit hash, returns the whole name and no numbers.
 fn split_numbers(name: &str) -> (String, Vec<u64>) {
     let (mut form, mut numbers) = (String::new(), Vec::new());
     let mut rest = name;

@@ -1,5 +1,5 @@
-//! Pairs of repositories of an entry: one pair, or one for each repository in the source's catalog or in the folder of
-//! the source.
+//! Pairs of repositories of an entry. A pair is one source and its targets. An entry with a tree (`team/**`) has one
+//! pair for each repository in the tree. Any other entry has one pair.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,10 +37,11 @@ impl Pair {
     }
 }
 
-/// Function that is called with each repository below the prefix of a tree, selected or not.
+/// Function that receives the name of each repository in a tree, even if the entry does not select the repository. The
+/// name is the part below the prefix of the tree.
 pub(crate) type NameObserver<'a> = Box<dyn Fn(&str) + Send + Sync + 'a>;
 
-/// Lists the pairs of an entry. Yields each pair as soon as the catalog contains its source.
+/// Lists the pairs of an entry. Yields each pair as soon as the registry's catalog returns the source of the pair.
 pub(crate) fn list_pairs<'a>(
     entry: &'a Entry,
     endpoints: &'a Endpoints,
@@ -103,22 +104,22 @@ async fn list_layouts<'a>(
     stream::iter(pairs.collect::<Vec<_>>())
 }
 
-/// Reports one source in an entry's tree to the observer, and returns its pair as [`pair_in_tree`].
+/// If a source is in an entry's tree, passes the name of the source to the observer. Returns the result of
+/// [`pair_in_tree`].
 fn observed_pair(entry: &Entry, source: Endpoint, observe: &NameObserver<'_>) -> Option<Result<Pair, OpenError>> {
     path_in_tree(&entry.source, &source).iter().for_each(|name| observe(name));
     pair_in_tree(entry, source)
 }
 
-/// Returns the pair of one source in an entry's tree; `None` if the source is outside the tree, or the entry does not
-/// select it. The error is that of a target that cannot have the repository.
+/// Returns the pair of one source in an entry's tree. Returns `None` if the source is outside the tree, or if the entry
+/// does not select the source. Returns an error if a target cannot have a repository of this name.
 pub(crate) fn pair_in_tree(entry: &Entry, source: Endpoint) -> Option<Result<Pair, OpenError>> {
     let rest = path_in_tree(&entry.source, &source).filter(|rest| entry.repositories.takes(rest))?;
     let targets: Result<_, _> = entry.targets.iter().map(|target| join_tree(target, &rest, Side::Target)).collect();
     Some(targets.map(|targets| Pair { source, targets }))
 }
 
-/// Returns the source from which `entry` writes to `target`; `None` if the entry does not write to `target`. The search
-/// for tag conflicts uses this function.
+/// Returns the source from which `entry` writes to `target`; `None` if the entry does not write to `target`.
 pub(crate) fn source_for_target(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
     entry.targets.iter().find_map(|claimed| {
         if claimed.is_tree() && entry.source.is_tree() {
@@ -129,7 +130,8 @@ pub(crate) fn source_for_target(entry: &Entry, target: &Endpoint) -> Option<Endp
     })
 }
 
-/// Returns the path of an endpoint below a tree; `None` if the endpoint is not in the tree.
+/// Returns the path of an endpoint below a tree: `a/b` for `team/a/b` in the tree `team/**`. Returns `None` if the
+/// endpoint is not in the tree.
 fn path_in_tree(tree: &Endpoint, endpoint: &Endpoint) -> Option<String> {
     match (tree.normalized(), endpoint.normalized()) {
         (Endpoint::Tree { host, prefix }, Endpoint::Repository(repository)) if host == repository.host => {
@@ -148,7 +150,7 @@ fn path_in_tree(tree: &Endpoint, endpoint: &Endpoint) -> Option<String> {
     }
 }
 
-/// Returns the endpoint with the path `rest` in a tree.
+/// Returns the endpoint at the path `rest` below a tree: `team/a/b` for `a/b` in the tree `team/**`.
 fn join_tree(tree: &Endpoint, rest: &str, side: Side) -> Result<Endpoint, OpenError> {
     let place = tree.to_string();
     let invalid = |error: NameError| OpenError::Name { place: place.clone(), error };

@@ -1,6 +1,5 @@
-//! Filter that restricts a run to a few tags that were just pushed. The filter has at most 100 tags. It selects the
-//! pairs of repositories and the tags of a run in place of the entry's whole selection. The rest of a run is the same
-//! as without a filter.
+//! Filter that restricts a run to tags that were just pushed, at most 100 tags. The run syncs only the pushed tags that
+//! the entry selects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +13,11 @@ use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError};
 use crate::sync::OpenError;
 
-/// Maximum number of tags. If more tags were pushed, the run has no filter, because a list then needs fewer requests
-/// than single tags.
+/// Maximum number of tags in a filter. For more pushed tags, the run has no filter, because a list of all tags needs
+/// fewer requests than one request for each pushed tag.
 const MAX_TAGS: usize = 100;
 
-/// Pushed tags, by source repository; never empty.
+/// Pushed tags of each source repository. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagFilter(BTreeMap<RepositoryName, BTreeSet<Tag>>);
 
@@ -41,8 +40,8 @@ impl TagFilter {
         (count <= MAX_TAGS).then_some(Self(all))
     }
 
-    /// Returns the pairs of an entry that have these tags. No catalog is requested, because a repository that just
-    /// received a push exists.
+    /// Returns the pairs of an entry whose source has a pushed tag. Requests no catalog, because the push proves that
+    /// the repository exists.
     pub(crate) fn pairs(&self, entry: &Entry) -> Vec<Result<Pair, OpenError>> {
         match &entry.source {
             Endpoint::Repository(repository) if self.0.contains_key(&repository.name) => {
@@ -58,9 +57,9 @@ impl TagFilter {
         }
     }
 
-    /// Selects the pushed tags of one source that the entry's selection contains and that exist at the source. Requests
-    /// each tag once. Reads the source's list only if the selection has `newest`, which depends on all tags. Ignores
-    /// `at_least`, because the pushed tags are not all tags of the source.
+    /// Returns the pushed tags of one source that exist at the source and that `selection` selects. If the selection
+    /// has `newest`, lists all tags of the source. Otherwise requests each selected tag once. Ignores `at_least`,
+    /// because the pushed tags are not all tags of the source.
     pub(crate) async fn select(
         &self,
         source: &dyn Source,
@@ -90,8 +89,8 @@ impl TagFilter {
     }
 }
 
-/// Queries the source for these tags. A tag that no longer exists is skipped. If the query for a tag fails, the tag is
-/// included, so that its copy reports the error.
+/// Queries the source for these tags. Skips a tag that no longer exists. If the query for a tag fails, the listing
+/// contains the tag without a digest, and the sync of the tag reports the error.
 async fn query_tags(source: &dyn Source, tags: &[Tag]) -> Listing {
     let query = async |tag: &Tag| match source.resolve(&ManifestRef::Tag(tag.clone())).await {
         Ok(Some(found)) => Some((tag.clone(), Some(found.digest))),
