@@ -1,5 +1,5 @@
-//! Command line of the whole program: its arguments, and the call of the command that they name. The arguments of a
-//! single command are in the command's own file.
+//! Arguments of the whole program, and the function that runs the command in the arguments. Each file in `commands`
+//! contains the arguments of one command.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Returns true if the command prints the report of its runs for people, and no argument sets the level of the log.
+    /// Returns true for `once` and `copy` without `--json`, `-q` and `-v`: these commands print a report as text.
     pub(super) fn prints_report(&self) -> bool {
         let is_report = match &self.command {
             Command::Once(once) => !once.json,
@@ -91,8 +91,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Returns the log level that applies unless TRANSSHIP_LOG is set. On a terminal, `once` and `copy` log only
-    /// warnings, because progress bars and the summary report their work.
+    /// Returns the log level if TRANSSHIP_LOG is not set. On a terminal, `once` and `copy` log only warnings, because
+    /// these commands also show progress bars and a summary.
     pub(super) fn log_level(&self) -> Level {
         match self {
             Self::Run(_) => Level::INFO,
@@ -101,7 +101,7 @@ impl Command {
         }
     }
 
-    /// Returns true if the result of the command is for programs: JSON, CSV or a script.
+    /// Returns true if the output is for programs: JSON, CSV, a completion script or the source of the manual page.
     pub(super) fn is_for_programs(&self) -> bool {
         match self {
             Self::Run(_) | Self::ImportConfig(_) => false,
@@ -125,7 +125,6 @@ impl Command {
         }
     }
 
-    /// Runs the command.
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let interrupted = context.interrupted.clone();
         match self {
@@ -137,7 +136,7 @@ impl Command {
             Self::Next(command) => command.perform(context).await,
             Self::LoginCheck(command) => unless_interrupted(&interrupted, command.perform(context)).await,
             Self::Limits(command) => command.perform(context).await,
-            // A watch ends well if a signal ends it.
+            // With `--watch`, a signal is the normal end, and the exit code is 0.
             Self::History(command) if command.watch => command.perform(context).await,
             Self::Status(command) if command.watch => command.perform(context).await,
             Self::History(command) => unless_interrupted(&interrupted, command.perform(context)).await,
@@ -157,7 +156,8 @@ impl Command {
     }
 }
 
-/// Runs a command until it ends or a signal interrupts it. The command must tolerate being dropped at any point.
+/// Runs `command` until the command ends. If a signal arrives first, drops `command`. The command must be safe to drop
+/// at each `await`.
 async fn unless_interrupted(
     interrupted: &CancellationToken,
     command: impl Future<Output = Result<Exit, Failure>>,

@@ -48,7 +48,7 @@ fn meaning(argument: &Arg) -> String {
     text
 }
 
-/// Returns the text with a full stop. The text `[default: …]` becomes a separate sentence.
+/// Adds a full stop to a text without one. Converts `[default: …]` to a separate sentence.
 fn sentence(text: &str) -> String {
     let text = match text.split_once(" [default: ") {
         Some((before, default)) => format!("{before}. Default: {}", default.trim_end_matches(']')),

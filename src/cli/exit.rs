@@ -1,4 +1,4 @@
-//! Exit codes that scripts rely on, and the errors behind the codes 1 and 2.
+//! Exit codes of the program, and the error type of all commands.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use crate::config::Problems;
 use crate::journal::JournalError;
 use crate::oci::RegistryHost;
 
-/// Result of a command, with its exit code.
+/// Result of a command. The value is the exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Success.
@@ -47,7 +47,7 @@ impl Failure {
         Self::Usage(error.into())
     }
 
-    /// Returns the failure of a command without a `sync.yaml`: its message names flags instead of keys.
+    /// Replaces configuration keys by flags in the message (see [`name_flags`]), for commands without a `sync.yaml`.
     pub(super) fn name_flags(self, host: Option<&RegistryHost>) -> Self {
         let named = |error: anyhow::Error| {
             let shown = format!("{error:#}");
@@ -75,9 +75,8 @@ fn is_lasting_journal_error(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<JournalError>().is_some_and(JournalError::is_lasting)
 }
 
-/// Shows the error and its causes. A cause that the text already contains is not repeated. Problems of a
-/// configuration are shown without a prefix, so that their lines begin with `file:line:column`. All other errors
-/// begin with `error: `.
+/// Prints `error: `, the error and its causes. Omits a cause that the text already contains. Problems of a
+/// configuration have no prefix: their lines begin with `file:line:column`.
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (Self::Usage(error) | Self::Failed(error)) = self;

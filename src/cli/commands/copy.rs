@@ -1,5 +1,5 @@
 //! Command `transship copy SOURCE TARGET`: copies one tag, one digest or all tags, without an entry of a `sync.yaml`.
-//! The journal records the copy as a run of an entry with a reserved name, which no configuration can use.
+//! The journal records the copy as a run of an entry with a reserved name. A configuration cannot use this name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use crate::sync::{
     preview_copy,
 };
 
-/// Maximum total size of the buffers of transfers in flight, in bytes. Equal to the default of `daemon.memory`.
+/// Maximum size of the buffers of all transfers together, in bytes: the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
-/// Completion of a message about a layout with several tags.
+/// End of the error message for a source layout with several tags.
 const ALL_TAGS_REMEDY: &str = ", or copy all with --all-tags";
 
 /// Arguments of `transship copy`.
@@ -95,7 +95,7 @@ impl Copy {
         Ok(summary::exit(&[report]))
     }
 
-    /// Refuses arguments that name one manifest and several.
+    /// Returns an error if SOURCE, TARGET and `--all-tags` do not fit together, for example `ubuntu:24.04 --all-tags`.
     fn check_all_tags(&self) -> Result<(), Failure> {
         let (source, target) = (&self.source, &self.target.0);
         let message = match (source.repository.is_tree(), target.repository.is_tree()) {
@@ -113,7 +113,7 @@ impl Copy {
         Err(Failure::usage(anyhow!(message)))
     }
 
-    /// Returns the manifest to copy; `None` for all tags.
+    /// Returns the copy of one manifest, or `None` with `--all-tags`.
     async fn choose_single(&self, endpoints: &Endpoints) -> Result<Option<SingleCopy>, Failure> {
         if self.all_tags {
             return Ok(None);
@@ -123,7 +123,7 @@ impl Copy {
         self.single(&reference).map(Some)
     }
 
-    /// Prints the changes of the copy.
+    /// Prints the changes that the copy would make.
     async fn print_preview(
         &self,
         engine: &Engine,
@@ -150,7 +150,7 @@ impl Copy {
         })
     }
 
-    /// Copies the manifest `single` or, if it is `None`, every tag of the repository as a run of an entry does.
+    /// Copies the manifest in `single`. If `single` is `None`, copies every tag of the source.
     async fn run(&self, engine: &Engine, single: Option<SingleCopy>, context: &Context) -> Result<RunReport, Failure> {
         let request = self.request();
         let reports = match single {
@@ -161,7 +161,7 @@ impl Copy {
         Ok(self.name_report_flags(report))
     }
 
-    /// Returns the source with the chosen manifest.
+    /// Returns the source and the chosen manifest as text, such as `docker.io/library/alpine:latest`.
     fn title(&self, single: Option<&SingleCopy>) -> String {
         let manifest = single.map(|single| single.reference.clone());
         ContentLocation { repository: self.source.repository.clone(), manifest }.to_string()
@@ -171,7 +171,7 @@ impl Copy {
         self.source.repository.host()
     }
 
-    /// Puts flags in place of keys of the configuration in the message of a failed tag.
+    /// Replaces configuration keys by flags in the message of a failed tag (see [`name_flags`]).
     fn name_outcome_flags(&self, outcome: &mut TagOutcome) {
         if let TagOutcome::Failed { side, message, .. } = outcome {
             let host = match side {
@@ -195,7 +195,7 @@ impl Copy {
         preview
     }
 
-    /// Returns a problem with flags in place of keys. The problem begins with the side.
+    /// Replaces configuration keys by flags in the message of a problem. A problem of the target begins with `target `.
     fn name_problem_flags(&self, problem: &str) -> String {
         let is_target = problem.starts_with("target ");
         name_flags(problem, if is_target { self.target.0.repository.host() } else { self.source_host() })
@@ -232,8 +232,8 @@ impl Copy {
         (!self.platforms.is_empty()).then(|| self.platforms.clone())
     }
 
-    /// Returns the tag to write: the target's tag, or else the source's tag. Returns `None` for a digest that is copied
-    /// without a tag.
+    /// Returns the tag to write. If TARGET has no tag, this is the tag of the source. If TARGET has no tag and the
+    /// source is a digest, returns `None`.
     fn tag(&self, reference: &ManifestRef) -> Result<Option<Tag>, Failure> {
         match (&self.target.0.manifest, reference) {
             (Some(ManifestRef::Tag(tag)), _) | (None, ManifestRef::Tag(tag)) => Ok(Some(tag.clone())),
@@ -244,7 +244,7 @@ impl Copy {
         }
     }
 
-    /// Returns the copy of one manifest.
+    /// Returns the [`SingleCopy`] of a tag or a digest. Refuses a digest with `--platform`.
     fn single(&self, reference: &ManifestRef) -> Result<SingleCopy, Failure> {
         if self.wanted_platforms().is_some() && matches!(reference, ManifestRef::Digest(_)) {
             return Err(Failure::usage(anyhow!(
@@ -255,9 +255,8 @@ impl Copy {
     }
 }
 
-/// Opens the journal. Returns `None` and logs a warning if this user has no writable journal, for example because the
-/// home folder is read-only. The copy then runs without a record. Any other problem of the journal is an error, because
-/// earlier records may be lost.
+/// Opens the journal. If this user has no writable journal, logs a warning and returns `None`. The copy then runs
+/// without a record. Any other problem of the journal is an error.
 fn open_journal(path: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
     let Some(path) = path else {
         tracing::warn!("this copy is not recorded: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set");

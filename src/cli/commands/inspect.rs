@@ -1,4 +1,5 @@
-//! Command `transship inspect REFERENCE`: prints the closure of one manifest, with sizes, as a tree.
+//! Command `transship inspect REFERENCE`: prints a manifest and all content below this manifest (the closure) as a
+//! tree, with sizes.
 
 use std::collections::HashSet;
 
@@ -16,10 +17,10 @@ use crate::oci::{Children, ContentKind, Descriptor, Digest, ManifestRef};
 use crate::store::{Listed, Source};
 use crate::sync::NearTags;
 
-/// Maximum nesting depth of indexes. Manifests below this depth are not read.
+/// Maximum nesting depth of indexes and referrers. The command does not read deeper manifests.
 const MAX_DEPTH: usize = 8;
 
-/// Maximum number of manifests in a closure. Further manifests are not read.
+/// Maximum number of manifests that the command reads.
 const MAX_MANIFESTS: usize = 20_000;
 
 /// Arguments of `transship inspect`.
@@ -51,14 +52,14 @@ struct Node {
     config: Option<Descriptor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     layers: Vec<Descriptor>,
-    /// Blobs that an index lists.
+    /// Children of an index that are blobs, not manifests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     blobs: Vec<Descriptor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     manifests: Vec<Node>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Node>,
-    /// True if an earlier node of the tree has the same manifest. Only the earlier node shows its closure.
+    /// True if an earlier node of the tree has the same digest. Only the earlier node contains the children.
     #[serde(rename = "repeated", skip_serializing_if = "std::ops::Not::not")]
     is_repeated: bool,
     /// Reason why the closure could not be read.
@@ -108,11 +109,11 @@ impl Inspect {
     }
 }
 
-/// Walk over a closure that reads each digest once, however often manifests list it.
+/// Walk over a closure. The walk reads each digest once, even if several manifests list the digest.
 struct Walk<'a> {
     source: &'a dyn Source,
     with_referrers: bool,
-    /// Digests that were read or are being read.
+    /// Digests of the manifests that the walk has started to read.
     seen: Mutex<HashSet<Digest>>,
 }
 
@@ -121,7 +122,7 @@ impl<'a> Walk<'a> {
         Self { source, with_referrers, seen: Mutex::default() }
     }
 
-    /// Reads a manifest and its closure. A manifest that cannot be read becomes a node with a problem.
+    /// Reads a manifest and its closure. If the manifest cannot be read, the node contains the reason in `problem`.
     fn read(&self, descriptor: Descriptor, depth: usize) -> BoxFuture<'_, Node> {
         Box::pin(async move {
             let mut node = Node::new(descriptor);
@@ -180,8 +181,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Returns true if a child of an unknown media type is a blob: the source has no manifest of this digest. If that
-    /// request fails, the child is read as a manifest, so that the failure is shown.
+    /// Returns true if the source has no manifest with the digest of this child: the child is then a blob. If the
+    /// request fails, returns false. The caller then reads the child as a manifest and shows the failure.
     async fn is_blob(&self, child: &Descriptor) -> bool {
         let is_seen = self.seen.lock().contains(&child.digest);
         !is_seen && matches!(self.source.resolve(&child.digest.into()).await, Ok(None))
@@ -207,8 +208,8 @@ impl Node {
         self.problem.is_some() || self.manifests.iter().chain(&self.referrers).any(Self::is_broken)
     }
 
-    /// Returns the size in bytes of the parts of the closure that are not yet in `counted`. Foreign layers do not
-    /// count, because registries do not store them.
+    /// Returns the size of the closure in bytes, without foreign layers and without the digests in `counted`. Adds all
+    /// other digests to `counted`.
     fn bytes(&self, counted: &mut HashSet<Digest>) -> u64 {
         let mut bytes = 0;
         let blobs = self.config.iter().chain(&self.layers).chain(&self.blobs).filter(|blob| !blob.is_foreign());
@@ -220,7 +221,7 @@ impl Node {
         bytes + self.manifests.iter().chain(&self.referrers).map(|child| child.bytes(counted)).sum::<u64>()
     }
 
-    /// Returns the artifact type, if it differs from the configuration's type.
+    /// Returns the artifact type. If the config blob has the same media type, returns `None`.
     fn kind(&self) -> Option<&str> {
         let config = self.config.as_ref().map(|config| config.media_type.as_str());
         self.descriptor.artifact_type.as_deref().filter(|kind| config != Some(*kind))

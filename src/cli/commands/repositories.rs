@@ -81,7 +81,7 @@ impl fmt::Display for CatalogLocation {
 }
 
 impl CatalogLocation {
-    /// Returns true if the repository has the name of the prefix, or a name below the prefix.
+    /// Returns true if the repository is the prefix itself (`team`) or is below the prefix (`team/app`).
     fn contains(&self, name: &RepositoryName) -> bool {
         let Some(prefix) = &self.prefix else { return true };
         let rest = name.as_str().strip_prefix(prefix.as_str());
@@ -101,7 +101,7 @@ impl Repositories {
         self.print(&names, &mut context.output)
     }
 
-    /// Returns the sorted names of the listed repositories below the prefix, up to the limit.
+    /// Reads the catalog up to the limit of matching repositories. Returns the sorted names of these repositories.
     async fn collect<E>(
         &self,
         catalog: impl futures_util::Stream<Item = Result<RepositoryName, E>>,

@@ -1,5 +1,5 @@
-//! Connection to layouts on disk and to repositories, for the commands without a `sync.yaml`. If a configuration
-//! exists, its options of the registries apply.
+//! Connections to registries and image layouts, for the commands that need no `sync.yaml`. If a `sync.yaml` exists, its
+//! options for registries apply.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,12 +29,12 @@ pub struct Connection {
     pub plain_http: Vec<PlainHttp>,
 }
 
-/// Registries with which the command speaks plain HTTP.
+/// Value of `--plain-http`: the registries to which the command connects by plain HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlainHttp {
-    /// The registries of the command's arguments. Docker Hub, which has no plain HTTP, is often one of them.
+    /// No HOST: every registry in the arguments of the command except Docker Hub, which accepts only TLS.
     Named,
-    /// This registry.
+    /// The registry HOST.
     Host(RegistryHost),
 }
 
@@ -46,8 +46,8 @@ impl FromStr for PlainHttp {
     }
 }
 
-/// Returns the arguments in which no `--plain-http` has a HOST: the argument after each is an argument of its own.
-/// Returns `None` if no argument can be separated in this way.
+/// Replaces `--plain-http` by `--plain-http=` if the next argument could be its HOST. The next argument is then a
+/// separate argument of the command. Returns `None` if the function replaced nothing.
 pub(crate) fn separate_plain_http(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let is_followed = |pair: &[OsString]| {
         pair.first().is_some_and(|flag| flag == FLAG)
@@ -60,8 +60,8 @@ pub(crate) fn separate_plain_http(arguments: &[OsString]) -> Option<Vec<OsString
 }
 
 impl Connection {
-    /// Returns endpoints with the options of the configuration, if there is one, and of these arguments. `named` are
-    /// the registries that the command's arguments name.
+    /// Returns the endpoints. Their options come from the configuration, if one exists, and from `--plain-http`.
+    /// `named` contains the registries in the arguments of the command.
     pub(crate) fn endpoints(
         &self,
         named: &[Option<&RegistryHost>],
@@ -70,8 +70,9 @@ impl Connection {
         Ok(self.endpoints_and_journal(named, context)?.0)
     }
 
-    /// Returns the endpoints of [`Self::endpoints`] and the path of the journal: the path in the configuration if there
-    /// is one, else the default path. The path is `None` if the environment determines no default path.
+    /// Returns the endpoints like [`Self::endpoints`], and the path of the journal. If a configuration exists, the path
+    /// comes from the configuration. Otherwise, this is the default path, or `None` if the environment determines no
+    /// default path.
     pub(crate) fn endpoints_and_journal(
         &self,
         named: &[Option<&RegistryHost>],
@@ -88,7 +89,7 @@ impl Connection {
         Ok((Arc::new(Endpoints::new(options, unlisted)), journal))
     }
 
-    /// Returns the registries with plain HTTP.
+    /// Returns the registries to which `--plain-http` applies.
     fn plain_hosts<'a>(&'a self, named: &[Option<&'a RegistryHost>]) -> Vec<&'a RegistryHost> {
         let named = named.iter().flatten().copied().filter(|host| host.may_speak_plain_http());
         let hosts = self.plain_http.iter().flat_map(|plain| match plain {
@@ -105,8 +106,9 @@ impl Connection {
     }
 }
 
-/// Returns the configuration that the arguments name, or the one at a default path. If the user has no permission to
-/// read the file at a default path, it counts as absent: the file may belong to the daemon and contain secrets.
+/// Reads the file of `--config`, or the file at a default path. If no file exists, returns `None`. If the user has no
+/// permission to read the file at a default path, logs a warning and returns `None`, because the file may belong to the
+/// daemon.
 fn load_configuration(context: &Context) -> Result<Option<Config>, Failure> {
     let Some(path) = configuration::find_if_any(&context.global) else { return Ok(None) };
     let is_denied = crate::regular_file::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);

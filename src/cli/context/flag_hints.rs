@@ -1,13 +1,13 @@
-//! Remedies in messages of the commands without a `sync.yaml`: such a message names the flag instead of the key of the
-//! configuration, or the place of a key that has no flag.
+//! Remedies in error messages of the commands without a `sync.yaml`. Such a message names a flag in place of a
+//! configuration key. If a key has no flag, the message contains the position of the key in `sync.yaml`.
 
 use crate::oci::RegistryHost;
 
-/// Keys of a registry without a flag, as messages write them.
+/// Keys of a registry that have no flag, in the notation of error messages.
 const KEYS_WITHOUT_FLAG: [&str; 3] = ["`tls.ca`", "`tls.certificate`", "`path_prefix`"];
 
-/// Returns a message with the flag in place of the key `plain_http`. The keys of a message that concerns no registry
-/// stay.
+/// Replaces the key `plain_http` in a message by the flag `--plain-http`. After a key without a flag, adds the position
+/// of the key in `sync.yaml`. If `host` is `None`, returns the message unchanged.
 pub(crate) fn name_flags(message: &str, host: Option<&RegistryHost>) -> String {
     let Some(host) = host else { return message.to_owned() };
     let named = message

@@ -1,5 +1,5 @@
-//! Argument of `copy`, `tags` and `inspect`: a repository, or one manifest in it, in a registry, in a layout or in an
-//! archive.
+//! Argument of `copy`, `tags` and `inspect`: a repository, or one manifest of a repository. The repository is in a
+//! registry, an image layout or an archive.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,12 +14,12 @@ use crate::store::{Source, TagEntry};
 
 /// Prefix of a registry's repository in skopeo's notation.
 const DOCKER: &str = "docker://";
-/// Prefixes of a layout: of transship, and in skopeo's notation.
+/// Prefixes of a layout: transship's prefix and skopeo's prefix.
 const LAYOUTS: [&str; 2] = ["oci-layout:", "oci:"];
 const ARCHIVE: &str = "oci-archive:";
 /// Suffix of a tree of repositories.
 const TREE: &str = "/**";
-/// Maximum number of tags in a message.
+/// Maximum number of tags that an error message lists.
 const SHOWN_TAGS: usize = 10;
 
 /// Repository and, optionally, a manifest in it.
@@ -60,7 +60,7 @@ pub enum LocationError {
 /// - `oci-layout:PATH[:TAG][@DIGEST]` or `oci:PATH…`, or a tree `oci-layout:PATH/**`,
 /// - `oci-archive:PATH[:TAG][@DIGEST]`.
 ///
-/// After a path, the tag is the text after the last colon, if no slash follows that colon.
+/// After PATH, the text after the last colon is the tag, if this text contains no slash.
 impl FromStr for ContentLocation {
     type Err = LocationError;
 
@@ -108,7 +108,7 @@ fn parse_path<'t>(prefix: &'static str, text: &'t str) -> Result<(&'t str, Optio
     Ok((path, digest.map(ManifestRef::Digest).or(tag.map(ManifestRef::Tag))))
 }
 
-/// Location to write to. Unlike a source, a target in a registry is written with its registry.
+/// Target of a copy. Unlike a source, a target in a registry must contain the host of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetLocation(pub ContentLocation);
 
@@ -124,9 +124,9 @@ impl FromStr for TargetLocation {
 }
 
 impl ContentLocation {
-    /// Returns the manifest that the location names. Without a tag and a digest, the manifest is the tag `latest`; in a
-    /// layout or an archive with only one tag, the manifest is that tag. `remedy` completes the message for several
-    /// tags.
+    /// Returns the manifest that the location names. If the location names no manifest, returns the tag `latest`. If a
+    /// layout or an archive has only one tag, returns this tag. `remedy` is the end of the error message for a layout
+    /// or an archive with several tags but without `latest`.
     pub(crate) async fn choose_manifest(&self, source: &dyn Source, remedy: &str) -> Result<ManifestRef, Failure> {
         let latest: Tag = "latest".parse().expect("`latest` is a valid tag");
         match (&self.manifest, &self.repository) {

@@ -1,4 +1,4 @@
-//! Context of commands: the configuration, the endpoints and the engine that several commands share.
+//! Code that several commands share, such as the reading of the configuration and the connections to registries.
 
 pub(super) mod completion;
 pub(super) mod configuration;

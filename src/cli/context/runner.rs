@@ -20,20 +20,19 @@ use crate::config::Config;
 use crate::journal::Journal;
 use crate::sync::{Endpoints, Engine, RateLimited, RunEvent, RunObserver, RunReport, RunRequest, SingleCopy, Stop};
 
-/// Returns an engine for this configuration.
 pub(crate) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
     Engine::new(config, configuration::unlisted_options(), journal)
 }
 
-/// Returns run requests for the selected entries, with the trigger of a manual run.
+/// Returns a request for a manual run of each entry that the patterns select.
 pub(crate) fn requests(config: &Config, patterns: &[EntryPattern]) -> Result<Vec<RunRequest>, Failure> {
     let chosen = configuration::select_entries(config, patterns)?;
     let is_chosen = |request: &RunRequest| chosen.iter().any(|entry| entry.name == request.entry.name);
     Ok(RunRequest::manual(config).into_iter().filter(is_chosen).collect())
 }
 
-/// Runs the entries, some concurrently, and shows progress on a terminal. Starts no further entry after an
-/// interruption. Returns the reports in the order of the run requests.
+/// Runs the entries, at most `at_once` at the same time, and shows progress on a terminal. After an interruption,
+/// starts no more entries. Returns the reports in the order of the requests.
 pub(crate) async fn run_all(
     engine: &Engine,
     requests: &[RunRequest],
@@ -63,8 +62,7 @@ pub(crate) async fn copy(engine: &Engine, request: RunRequest, single: SingleCop
     report
 }
 
-/// Starts a run in a task on the worker threads of the runtime, as the daemon does. Most wake-ups of a run originate on
-/// these threads. The main thread of the command is no worker thread, and each wake-up of the main thread costs system
+/// Starts a run in a task on the worker threads of the runtime. On the main thread, each wake-up would cost system
 /// calls.
 fn run(
     engine: &Engine,
@@ -76,14 +74,14 @@ fn run(
     join_task(tokio::spawn(async move { engine.run(&request, &observer, &stop).await }))
 }
 
-/// Waits for work on other threads and returns its result. Resumes a panic of that work.
+/// Waits for a task and returns its result. If the task panics, the caller panics too.
 async fn join_task<T>(work: JoinHandle<T>) -> T {
     // Nothing aborts the task, so the error is a panic.
     work.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
 }
 
-/// Draws events on a terminal, until the last sender is dropped. Draws nothing with `-q`, and without a terminal, where
-/// the log suffices.
+/// Draws progress on a terminal until the last sender of events is dropped. With `-q` or without a terminal, discards
+/// the events.
 async fn draw_progress(
     bars: MultiProgress,
     endpoints: Arc<Endpoints>,
@@ -109,7 +107,7 @@ async fn draw_progress(
     progress.clear();
 }
 
-/// Returns the registries that have asked for a pause, with the time until the next request.
+/// Returns each registry that has throttled transship, with the time until transship sends the next request.
 fn waits(endpoints: &Endpoints) -> Vec<Wait> {
     let now = Utc::now();
     let remaining = |until: DateTime<Utc>| (until - now).to_std().unwrap_or_default();

@@ -18,12 +18,12 @@ struct Line {
     copy: Copy,
 }
 
-/// Reads a command line, with `--no-journal`.
+/// Parses the arguments, with `--no-journal` before them.
 fn copy(args: &[&str]) -> Copy {
     Line::try_parse_from([&["copy", "--no-journal"], args].concat()).unwrap_or_else(|error| panic!("{error}")).copy
 }
 
-/// Copies by these arguments, and returns the outcomes.
+/// Runs `copy` with these arguments, and returns the outcome of each tag.
 async fn outcome(args: &[&str]) -> Result<Vec<TagOutcome>, String> {
     let copy = copy(args);
     let copied = async {
@@ -149,7 +149,7 @@ async fn archive_that_cannot_be_completed_fails_its_tags() {
     let folder = tempfile::tempdir().unwrap();
     let from = folder.path().join("from");
     layout_of(&from, &["v1"]).await;
-    // The last rename fails, because a folder appears in the place of the archive during the copy.
+    // Before the copy ends, the test creates a folder at the path of the archive. So the last rename fails.
     let path = folder.path().join("x.tar");
     let (source, archive) = (text(&from) + ":v1", format!("oci-archive:{}", path.display()));
     let copy = copy(&[&source, &archive]);

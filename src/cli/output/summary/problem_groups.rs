@@ -1,5 +1,5 @@
-//! Lines for the tags of a run that have a problem. Tags that have the same problem at the same target share one line,
-//! and a second line names them. Digests are shortened; `--json` has them in full.
+//! Lines of a run's summary for the tags that have a problem. Tags with the same problem at the same target share one
+//! line, and a second line lists these tags. The lines contain shortened digests; `--json` prints whole digests.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
@@ -7,11 +7,12 @@ use std::mem::{Discriminant, discriminant};
 use crate::oci::Digest;
 use crate::sync::{TagOutcome, TagReport};
 
-/// Maximum number of tags that the second line of a group names.
+/// Maximum number of tags that the second line of a group lists.
 const MAX_NAMED: usize = 20;
 
-/// Returns the lines for all tags that failed or were withheld, and for those whose previous digest was kept under
-/// another tag. The groups are in the order of their first tags.
+/// Returns the lines for all tags that failed, conflict, or were held or blocked. If another tag keeps the previous
+/// digest of a replaced tag, also returns a line for the replaced tag. The order of the groups is the order of their
+/// first tags.
 pub(super) fn format_problems(tags: &[TagReport]) -> Vec<String> {
     let mut groups: Vec<Vec<&TagReport>> = Vec::new();
     let mut places: HashMap<(Discriminant<TagOutcome>, String), usize> = HashMap::new();
@@ -44,7 +45,7 @@ fn format_group(group: &[&TagReport]) -> Vec<String> {
     vec![line, format!("  {}{further}", named.join(", "))]
 }
 
-/// Returns the line for a tag or a group of tags; `None` if the outcome is no problem.
+/// Returns the line for one tag or for a group of tags. Returns `None` if the outcome needs no line.
 fn format_line(tag: &TagReport, subject: &str, detail: String) -> Option<String> {
     let target = &tag.target;
     match &tag.outcome {
@@ -55,7 +56,7 @@ fn format_line(tag: &TagReport, subject: &str, detail: String) -> Option<String>
         TagOutcome::Replaced { previous, kept_as: Some(under) } => {
             Some(format!("{subject} at {target}: {} is kept as {under}", previous.short()))
         }
-        // All deferred tags share one line of the summary.
+        // The summary contains one line for all deferred tags.
         TagOutcome::Deferred { .. }
         | TagOutcome::Copied
         | TagOutcome::Replaced { kept_as: None, .. }
@@ -63,7 +64,7 @@ fn format_line(tag: &TagReport, subject: &str, detail: String) -> Option<String>
     }
 }
 
-/// Returns the tag, or the digest if the copy is by digest.
+/// Returns the name of the tag. For a copy without a tag, returns the shortened digest, such as `@0123456789ab`.
 pub(super) fn tag_or_digest(tag: &TagReport) -> String {
     match (&tag.tag, tag.source_digest.or(tag.digest)) {
         (Some(name), _) => match &tag.source_tag {
@@ -91,7 +92,8 @@ fn detail(tag: &TagReport) -> String {
     shorten_digests(reason)
 }
 
-/// Returns the reason that all tags of a group share. Words that differ between the tags, such as digests, are masked.
+/// Returns the reason that all tags of a group share. Replaces words that differ between the tags, such as digests, by
+/// `…`.
 fn shared_detail(group: &[&TagReport]) -> String {
     let mut details = group.iter().map(|tag| detail_without_names(tag));
     let Some(first) = details.next() else { return String::new() };
@@ -103,18 +105,18 @@ fn shared_detail(group: &[&TagReport]) -> String {
             }
         }
     }
-    // A masked name with a masked digest says nothing.
+    // A masked name before a masked digest contains no information.
     words.join(" ").replace(" … (…)", "")
 }
 
-/// Replaces a word by an ellipsis, but not the punctuation around the word.
+/// Replaces a word by `…`, and keeps the punctuation around the word.
 fn mask(word: &str) -> String {
     let bare = word.trim_matches(['(', ')', ':', ',', ';']);
     word.replacen(bare, "…", 1)
 }
 
-/// Returns the reason of a problem without the tag or digest of the failed step, and without the name of the target,
-/// which the line of the group already contains.
+/// Returns the reason of a problem, for a line that describes several tags. Omits the tag or digest of the failed step.
+/// Omits the name of the target, because the line already contains this name.
 fn detail_without_names(tag: &TagReport) -> String {
     let reason = detail(tag);
     let reason = reason.strip_prefix(&format!("target {}: ", tag.target)).unwrap_or(&reason);
@@ -128,7 +130,7 @@ fn detail_without_names(tag: &TagReport) -> String {
     }
 }
 
-/// Returns a text in which each digest is shortened to its algorithm and its first twelve digits.
+/// Shortens each digest in a text to its algorithm and its first twelve digits: `sha256:0123456789ab…`.
 pub(super) fn shorten_digests(text: &str) -> String {
     let is_outside = |c: char| !c.is_ascii_alphanumeric() && c != ':';
     let shorten = |word: &str| {
