@@ -1,4 +1,4 @@
-//! Checks between values: within an entry (its source, its targets and its rules) and between entries.
+//! Checks that compare several values of a configuration: values of one entry, or values of several entries.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use super::yaml::node::Path;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::plan::{Pattern, VersionRange};
 
-/// Reports every problem between values of `drafts`.
+/// Reports each contradiction between values of one entry or of several entries.
 pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     for draft in drafts {
         check_pins_keep_platforms(reader, draft);
@@ -32,8 +32,8 @@ pub(super) fn check_entries(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     check_literal_tags(reader, drafts);
 }
 
-/// Reports a name that several tags of an entry would get, and a literal tag whose name is not valid. The check covers
-/// only literal tags, because only a run knows the tags that a pattern matches.
+/// Reports a name that the entry gives to several tags at the target. Also reports a literal tag whose name at the
+/// target is not valid. The check covers only literal tags, because only a run knows the tags that a pattern matches.
 fn check_names_of_tags(reader: &Reader<'_>, draft: &Draft<'_>) {
     let Names { names, places } = &draft.names;
     let selected = draft.settings.tags.as_ref();
@@ -55,7 +55,7 @@ fn check_names_of_tags(reader: &Reader<'_>, draft: &Draft<'_>) {
     }
 }
 
-/// Reports a selection of repositories in an entry whose source is one repository.
+/// Reports the key `repositories` in an entry whose source is one repository.
 fn check_repositories_fit(reader: &Reader<'_>, draft: &Draft<'_>, source: &Endpoint) {
     let Some((_, value)) = &draft.repositories else { return };
     if !source.is_tree() {
@@ -69,7 +69,7 @@ fn check_repositories_fit(reader: &Reader<'_>, draft: &Draft<'_>, source: &Endpo
     }
 }
 
-/// Reports a pin in an entry that selects platforms. A pin fixes a digest, and a subset of the platforms has a
+/// Reports a pinned digest in an entry that selects platforms. The index of the selected platforms would have a
 /// different digest.
 fn check_pins_keep_platforms(reader: &Reader<'_>, draft: &Draft<'_>) {
     let (Some(Some(_)), Some(tags)) = (&draft.settings.platforms, &draft.settings.tags) else { return };
@@ -159,18 +159,18 @@ fn check_names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     }
 }
 
-/// First claim to a tag of a target: the entry and the source that write the tag.
+/// First entry that writes a tag of a target, and the content that the entry writes.
 struct Claim<'d> {
     source: Endpoint,
     /// Tag at the source.
     tag: Tag,
-    /// Digest that the tag is pinned to, if it is pinned.
+    /// Pinned digest of the tag, if the entry pins the tag.
     digest: Option<Digest>,
     draft: &'d Draft<'d>,
 }
 
-/// Reports tags that two entries write to one target from different sources or with different digests. The check covers
-/// only literal tags, because only a run knows the tags that a pattern matches.
+/// Reports a tag of a target that two entries write from different sources, from different tags or with different
+/// digests. The check covers only literal tags, because only a run knows the tags that a pattern matches.
 fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let mut claims: HashMap<(Endpoint, Tag), Claim<'_>> = HashMap::new();
     for draft in drafts {
@@ -212,7 +212,8 @@ fn check_literal_tags(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     }
 }
 
-/// Returns the literal tag of a pattern, and its digest if the tag is pinned. Returns `None` for any other pattern.
+/// Returns the tag and the pinned digest of a pattern such as `v1` or `v1@sha256:…`. Returns `None` for any other
+/// pattern.
 fn literal_tag(pattern: &Pattern) -> Option<(&Tag, Option<Digest>)> {
     let pinned = pattern.pin().map(|(tag, digest)| (tag, Some(digest)));
     pinned.or_else(|| Some((pattern.literal()?, None)))

@@ -1,14 +1,16 @@
-//! Configuration: converts the text of a `sync.yaml` to a [`Config`] of domain types or to all its [`Problems`].
+//! Configuration: converts the text of a `sync.yaml` to a [`Config`]. If the text has problems, returns all
+//! [`Problems`].
 //!
-//! The conversion has these stages:
-//! - `yaml` and `files` read the YAML as written, and join the included files into one tree.
-//! - `decode` reads the tree section by section. Each file of `sections` has the keys of one section and their reader.
-//! - `cross_checks` and `cross_warnings` check the relations between values.
-//! - `diagnostics` finds the lines of the problems and keeps secrets out of them.
+//! The conversion has these parts:
+//! - `yaml` and `files` read the YAML text, and join the included files into one tree.
+//! - `decode` reads the tree, one section after the other. Each file of `sections` contains the keys of one section and
+//!   the code that reads these keys.
+//! - `cross_checks` and `cross_warnings` compare values with each other.
+//! - `diagnostics` adds the line to each problem, and masks secrets in messages.
 //!
-//! `keys`, `reader`, `yaml`, `files` and `diagnostics` are the engine, which knows no section. The tables of all
-//! sections form one schema (`sections::top_level::SCHEMA`), which the reader, the JSON Schema, the hints and the masks
-//! use. The caller supplies the environment; no code here starts or watches anything.
+//! `keys`, `reader`, `yaml`, `files` and `diagnostics` do not depend on any section. The tables of all sections form
+//! one schema (`sections::top_level::SCHEMA`). The reader, the JSON Schema, the hints in messages and the masking of
+//! secrets use this schema. The caller passes the environment variables.
 
 mod cross_checks;
 mod cross_warnings;

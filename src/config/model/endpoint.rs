@@ -33,7 +33,7 @@ pub enum Endpoint {
     Archive(PathBuf),
 }
 
-/// Error: a text is not a valid [`Endpoint`].
+/// Reason why a text is not a valid [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Missing path after `oci-layout:`.
@@ -64,7 +64,7 @@ pub enum EndpointError {
         text: String,
         /// Repository without its tag or digest.
         repository: String,
-        /// Tag or `@digest` alone.
+        /// Tag, or `@` and digest, without the repository.
         selected: String,
     },
     /// Tag after the repository of a target.
@@ -91,7 +91,7 @@ pub enum EndpointError {
     TargetWithoutHost {
         /// Complete text.
         text: String,
-        /// The endpoint that Docker's rules read from the text.
+        /// Endpoint at Docker Hub that the text means by Docker's rules, such as `docker.io/library/myuser`.
         at_docker_hub: String,
     },
     /// User name or password before the host. The message does not repeat the text, which may be a secret.
@@ -106,13 +106,14 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Returns true if both endpoints name the same place. Paths are compared as written, except for a leading `./`.
+    /// Returns true if both endpoints name the same place. Compares paths as written, without `.` parts and superfluous
+    /// slashes.
     #[must_use]
     pub fn is_same_place(&self, other: &Endpoint) -> bool {
         self.normalized() == other.normalized()
     }
 
-    /// Returns the same place without redundant parts in its path.
+    /// Returns the endpoint without `.` parts and superfluous slashes in its path.
     pub(crate) fn normalized(&self) -> Endpoint {
         match self {
             Self::Layout(path) => Self::Layout(without_dots(path)),
@@ -180,7 +181,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Endpoint as written in `target` and `targets`. Unlike a source, a target in a registry is written with its registry.
+/// Endpoint as written in `target` and `targets`. Unlike a source, a target in a registry must contain the host of the
+/// registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TargetEndpoint(pub(crate) Endpoint);
 
@@ -200,8 +202,8 @@ impl FromStr for TargetEndpoint {
     }
 }
 
-/// Refuses a target in a registry whose text does not contain the registry. `printed` is the target with the registry
-/// that Docker's rules add.
+/// Returns an error if `text` is a repository without the host of its registry. `printed` is the same target with the
+/// host that Docker's rules add (`docker.io`).
 pub(crate) fn require_target_host(
     text: &str,
     endpoint: &Endpoint,
@@ -214,8 +216,8 @@ pub(crate) fn require_target_host(
     Err(EndpointError::TargetWithoutHost { text: text.to_owned(), at_docker_hub: printed.to_string() })
 }
 
-/// Returns true if `text` is a URL with text before an `@` in its authority, or is `USER:PASSWORD@HOST` without a
-/// scheme (and not `NAME:TAG@DIGEST`).
+/// Returns true if `text` contains a user name or a password, such as `https://USER@HOST` or `USER:PASSWORD@HOST`.
+/// Returns false for `NAME:TAG@DIGEST`.
 pub(crate) fn has_user_info(text: &str) -> bool {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let authority = rest.split('/').next().unwrap_or_default();
@@ -238,8 +240,8 @@ fn parse_repository(text: &str) -> Result<Endpoint, EndpointError> {
     Err(EndpointError::OneImage { text: text.to_owned(), repository: repository.to_owned(), selected })
 }
 
-/// Parses a tree of repositories. Docker's rule for the host applies. Docker's rule that adds `library/` does not
-/// apply, because a prefix is not a repository.
+/// Parses a tree of repositories, given the text before `/**`. Without a host, the registry is Docker Hub. A prefix
+/// gets no `library/`: `bitnami/**` means `docker.io/bitnami/**`.
 fn parse_tree(above: &str) -> Result<Endpoint, EndpointError> {
     let (first, rest) = above.split_once('/').map_or((above, None), |(first, rest)| (first, Some(rest)));
     Ok(if names_host(first) {

@@ -11,23 +11,23 @@ use super::status::StatusPort;
 use crate::oci::RegistryHost;
 use crate::registry::Secret;
 
-/// Address for events, and their senders.
+/// Address on which the daemon receives push events, and the senders of the events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushEvents {
     /// Address or socket file on which the daemon listens; never `Off`.
     pub listen: StatusPort,
-    /// Senders, each by the last part of its path; at least one.
+    /// Senders, by the last part of the URL path to which the sender posts. Contains at least one sender.
     pub receivers: BTreeMap<EntryName, Receiver>,
 }
 
-/// Properties of the events of one sender.
+/// Settings for one sender of push events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {
     /// Kind of sender.
     pub kind: HookKind,
-    /// Bearer token, or key of the signature.
+    /// Secret of the sender: a bearer token, or the key with which the sender signs events.
     pub secret: Secret,
-    /// Registry, by the name that entries use; `None` means the registry that the events name.
+    /// Registry of the pushed repositories, as written in entries. If `None`, each event names the registry.
     pub registry: Option<RegistryHost>,
 }
 
@@ -35,11 +35,11 @@ impl Receiver {
     /// Minimum length of a secret in bytes; a shorter secret can be guessed.
     pub const SHORTEST_SECRET: usize = 16;
 
-    /// Returns the current secret. A secret in a file may have changed since the start.
+    /// Returns the current secret. If the secret is in a file, reads the file again.
     ///
     /// # Errors
-    /// Returns the reason why the secret is unusable, with the path of its file: the secret cannot be read, or is too
-    /// short.
+    /// Returns a message if the secret cannot be read or is too short. If the secret is in a file, the message contains
+    /// the path.
     pub async fn secret_now(&self) -> Result<SecretString, String> {
         let place = match &self.secret {
             Secret::File(path) => format!("{}: ", path.display()),

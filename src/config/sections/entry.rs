@@ -1,5 +1,5 @@
-//! Section `sync`: reads one entry, each key separately. A [`Draft`] contains the place of every value, for the checks
-//! that need several values.
+//! Section `sync`: keys and reader of one entry. A [`Draft`] contains each value with its position, for the checks that
+//! compare several values.
 
 use chrono_tz::Tz;
 
@@ -57,7 +57,7 @@ pub(crate) static ENTRY: Table = Table {
         ],
         SETTINGS,
         TAG_NAMES,
-        // After `tags`: a key `include` in an entry more likely belongs there.
+        // This table must follow `tags`: the hint for a misplaced key `include` then names `tags`.
         &[key(
             "repositories",
             Shape::Map(&REPOSITORIES),
@@ -68,7 +68,7 @@ pub(crate) static ENTRY: Table = Table {
     required: &["name", "source"],
 };
 
-/// Entry with the values that the reader could read.
+/// Values of one entry, without the values that the reader could not read.
 pub(crate) struct Draft<'n> {
     pub(crate) name: Option<Placed<'n, EntryName>>,
     pub(crate) source: Option<Placed<'n, Endpoint>>,
@@ -79,7 +79,7 @@ pub(crate) struct Draft<'n> {
     pub(crate) settings: Settings<'n>,
 }
 
-/// Reads an entry. Absent keys take their values from `defaults`.
+/// Reads an entry. If a key is absent, uses the value in `defaults`.
 pub(crate) fn read_entry<'n>(reader: &Reader<'_>, value: &Value<'n>, defaults: &Settings<'n>) -> Option<Draft<'n>> {
     let fields = reader.fields_with_hints(value, &ENTRY, |key| suggest_key(value, key))?;
     let name = fields.get("name").and_then(|value| reader.placed(value, "a name"));
@@ -95,7 +95,8 @@ pub(crate) fn read_entry<'n>(reader: &Reader<'_>, value: &Value<'n>, defaults: &
     Some(Draft { name, source, targets, credentials, repositories, names, settings })
 }
 
-/// Returns the hint for a missing key of an entry: a name from the source, or the form of the value.
+/// Returns the hint for a missing key of an entry. For `name`, the hint contains a name derived from the source. For
+/// `source`, the hint contains the syntax.
 fn suggest_key(entry: &Value<'_>, key: &str) -> Option<String> {
     if key != "name" {
         return (key == "source").then(|| "write `source: HOST/REPOSITORY`".to_owned());
@@ -109,7 +110,7 @@ fn suggest_key(entry: &Value<'_>, key: &str) -> Option<String> {
     Some(name.map_or_else(|_| "write `name: NAME`".to_owned(), |name| format!("write `name: {name}`")))
 }
 
-/// Warns about keys of an entry that only a schedule uses, in an entry without one.
+/// Warns about `jitter` and `timezone` in an entry without a schedule.
 fn warn_about_unused_timing(reader: &Reader<'_>, fields: &Fields<'_>, settings: &Settings<'_>) {
     if settings.has_firings() {
         return;
@@ -169,7 +170,7 @@ fn read_target<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Placed<'n, 
 }
 
 impl Draft<'_> {
-    /// Returns the entry, or `None` if a part of the entry could not be read.
+    /// Returns the entry. Returns `None` if the name or the source could not be read.
     pub(crate) fn into_entry(self) -> Option<Entry> {
         let Settings {
             tags,

@@ -1,5 +1,5 @@
-//! Section `credentials` in an entry: credentials for the source and for the targets, instead of the credentials of the
-//! registries. A secret is sent to one registry only, so the checks refuse credentials for several registries.
+//! Section `credentials` of an entry: credentials for the source and for the targets. For this entry, these credentials
+//! replace the credentials of the registries. With credentials for the targets, all targets must be at one registry.
 
 use super::credentials::{CREDENTIAL_ALTERNATIVES, CREDENTIALS, read_credentials};
 use crate::config::keys::table::{Shape, Table, key};
@@ -8,8 +8,8 @@ use crate::config::model::entry::EntryCredentials;
 use crate::config::reader::{Placed, Reader, Value};
 use crate::registry::Credentials;
 
-/// Keys of an entry's `credentials`. `defaults` has no such keys, because they would send the credentials for one
-/// registry to the registries of all entries.
+/// Keys of `credentials` in an entry. `defaults` has no key `credentials`, because transship would send one secret to
+/// the registries of all entries.
 pub(crate) static SIDES: Table = Table {
     place: "under an entry's `credentials`",
     groups: &[&[
@@ -29,7 +29,7 @@ pub(crate) static SIDES: Table = Table {
     required: &[],
 };
 
-/// Credentials of each side, with their places.
+/// Credentials for the source and for the targets, with their positions in the configuration.
 #[derive(Default)]
 pub(crate) struct Sides<'n> {
     source: Option<Placed<'n, Credentials>>,
@@ -54,7 +54,7 @@ pub(crate) fn read_sides<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Sides<'n
     sides
 }
 
-/// Reports the problems between the credentials of an entry and its endpoints.
+/// Reports credentials for a layout or an archive, and credentials for targets at several registries.
 pub(crate) fn check_sides(
     reader: &Reader<'_>,
     sides: &Sides<'_>,

@@ -1,4 +1,4 @@
-//! Section `notify`: receivers of notifications by webhook. No message in this module repeats an address or a secret.
+//! Section `notify`: receivers of notifications by webhook. Messages of this module contain no address and no secret.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::registry::Secret;
 /// Maximum number of receivers in one list.
 pub(crate) const MAX_RECEIVERS: usize = 16;
 
-/// Number of digits of a hash that distinguish addresses at one host.
+/// Number of hash digits in the name of a receiver. The digits distinguish receivers at one host.
 const DIGITS: usize = 8;
 
 pub(crate) static NOTIFY: Table = Table {
@@ -57,12 +57,12 @@ pub(crate) static WEBHOOK: Table = Table {
     required: &["url", "secret"],
 };
 
-/// Creates the key `notify` of a map. `about` documents the key in that map.
+/// Creates the key `notify`. `about` is the description of the key.
 pub(crate) const fn notify_key(about: &'static str) -> Key {
     key("notify", Shape::Maps(&NOTIFY), about, "").secret()
 }
 
-/// Reads the receivers, each with its place.
+/// Reads the receivers, each with its position in the configuration.
 pub(crate) fn read_notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Placed<'n, Notify>> {
     if matches!(value.node, Node::Map(_)) {
         reader.refuse_with_hint(
@@ -99,7 +99,7 @@ fn read_events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>
         );
         return None;
     }
-    // The loop reads all items, so that it reports all problems.
+    // Reads all items before the function returns, to report the problems of all items.
     let events: Vec<Option<Event>> = items.iter().map(|item| reader.word(item, &Event::NAMES)).collect();
     events.into_iter().collect()
 }
@@ -125,7 +125,7 @@ fn read_signing_key(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     Some(key)
 }
 
-/// Reads the address, and derives the name of its receiver.
+/// Reads the address, and derives the name of the receiver, such as `https://hooks.example#401d8a93` or `env:HOOK`.
 fn read_url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
     let Node::Text(written) = value.node else {
         let url = read_secret(reader, value)?;
@@ -138,15 +138,14 @@ fn read_url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)
     };
     let text = reader.accept(value, expand(written, reader.environment))?;
     let address: Address = reader.accept(value, text.parse())?;
-    // The digest covers the text as written, without the values of its variables.
+    // The hash covers the text as written: `${NAME}` instead of the value of the variable, which can be a secret.
     let digest = Digest::of(written.as_bytes()).to_string();
     let digits = digest.rsplit(':').next().unwrap_or_default();
     let name = format!("{}#{}", address.site(), digits.get(..DIGITS).unwrap_or(digits));
     Some((Receiver::from(name), Secret::Value(text.into())))
 }
 
-/// Reports an address that is configured twice with different signing secrets, because a receiver has only one signing
-/// secret.
+/// Reports an address that has two different signing secrets. A receiver can have only one signing secret.
 pub(crate) fn check_receivers<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &'a Placed<'n, Notify>>) {
     let mut known: Vec<&Placed<'_, Notify>> = Vec::new();
     for placed in all {

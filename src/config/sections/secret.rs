@@ -1,5 +1,5 @@
-//! Value that is a secret: text, `{env: NAME}` or `{file: PATH}`. No message in this module repeats the written text.
-//! A secret has the same content from each of these places: the text without the line breaks at its end.
+//! Reader of a secret: text, `{env: NAME}` or `{file: PATH}`. The reader removes line breaks at the end of a secret.
+//! Messages of this module contain no secret.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::config::yaml::node::Node;
 use crate::registry::Secret;
 use crate::regular_file;
 
-/// Permission of every user of the machine to change a file.
+/// Mode bit of a file that every user of the machine can change.
 const WRITABLE_BY_ALL: u32 = 0o002;
 
-/// Reads a secret of one line. No message of this function repeats the written text, which may be the secret.
+/// Reads a secret. Refuses a secret of several lines.
 pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let found = find_secret(reader, value)?;
     if found.content.expose_secret().contains(['\n', '\r']) {
@@ -27,7 +27,7 @@ pub(crate) fn read_secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secr
     Some(found.secret)
 }
 
-/// Reads a secret that may have several lines, such as the key of a service account in a variable of a program.
+/// Reads a secret that can have several lines, such as the JSON key of a service account.
 pub(crate) fn read_secret_of_lines(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     Some(find_secret(reader, value)?.secret)
 }
@@ -35,11 +35,11 @@ pub(crate) fn read_secret_of_lines(reader: &Reader<'_>, value: &Value<'_>) -> Op
 /// Secret that exists and is not empty.
 struct FoundSecret<'n> {
     secret: Secret,
-    /// Present content.
+    /// Content at the time of the read.
     content: SecretString,
-    /// Place of the secret, as the subject of a message.
+    /// Place of the secret, as the subject of a message: `the file /run/secrets/token`.
     place: String,
-    /// Value that names the place.
+    /// Value in the configuration to which a message about the secret refers.
     value: Value<'n>,
 }
 
@@ -89,7 +89,7 @@ fn find_secret<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<FoundSecret
     }
 }
 
-/// Warns about a secret that is readable in the configuration, and about `$$` in it.
+/// Warns about a secret that the configuration contains as plain text, and about `$$` in the text of a secret.
 fn warn_about_written_secret(reader: &Reader<'_>, value: &Value<'_>, text: &str) {
     if !text.contains("${") {
         let message = "the file itself contains a secret: write {env: NAME} or {file: PATH} instead";
@@ -110,7 +110,7 @@ fn found_text<'n>(reader: &Reader<'_>, value: &Value<'n>, text: &str, place: Str
     Some(FoundSecret { secret: Secret::Value(content.clone()), content, place, value: value.clone() })
 }
 
-/// Returns the content of a readable file with a secret.
+/// Reads the secret in a file.
 fn read_content(reader: &Reader<'_>, value: &Value<'_>, path: &Path) -> Option<SecretString> {
     let refuse = |error| {
         let message = format!("the file {} has no secret: {error}", path.display());
@@ -129,8 +129,8 @@ fn warn_about_permissions(reader: &Reader<'_>, value: &Value<'_>, path: &Path) {
     }
 }
 
-/// Checks that a regular file can be read. Any other kind of file is refused, because reading such a file could block a
-/// run or never end.
+/// Checks that a path is a readable regular file. Refuses any other kind of file, such as a named pipe, because a read
+/// of the pipe could block for ever.
 pub(crate) fn check_readable(path: &Path) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("the file {} cannot be read: {error}", path.display());
     regular_file::open(path).map(drop).map_err(cannot)

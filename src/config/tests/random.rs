@@ -1,10 +1,11 @@
-//! Tests of random texts, and of random mistakes in a file with secrets.
+//! Tests of the parser with random texts, and with random mistakes in a file with secrets.
 
 use proptest::prelude::*;
 
 use super::support::read;
 
-/// Generates pieces of YAML and of transship's keys, so that random texts get beyond the first line.
+/// Generates random sequences of YAML syntax and transship's keys. The parser would refuse most other random texts at
+/// the first line.
 fn soup() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "version: 1\n",
@@ -50,7 +51,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// Texts that an editor may insert by mistake. The empty text removes a character.
+/// Texts that a user can insert by mistake. The empty text means the removal of a character.
 const INSERTED: [&str; 14] = ["", "x", " ", "\n", "\"", "'", "{", "}", "[", ":", "- ", "\t", "*", ","];
 
 proptest! {
