@@ -1,4 +1,4 @@
-//! Batch: one source repository and its targets during one run, and the copy of one digest from that source.
+//! Batch: one source repository with its targets, for one run. Each [`CopyJob`] copies one digest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::oci::{
 };
 use crate::store::{Listed, Referrers, Reservation, Source, Target};
 
-/// Rules that select the content to copy with a digest. All tags of a batch have the same rules.
+/// Rules that select the content of each copy of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Platforms to copy of an index. `None` copies the index verbatim, with all its platforms.
+    /// Platforms of an index that a copy includes. If `None`, the copy contains the whole index, unchanged.
     pub platforms: Option<Vec<Platform>>,
-    /// True if the companions of a manifest are copied with it: referrers and cosign's tags.
+    /// True if a copy includes the referrers of each manifest, and cosign's signature tags.
     pub referrers: bool,
-    /// True if foreign layers are copied. A foreign layer has a non-distributable type and download addresses (`urls`)
-    /// in its manifest. A layer of such a type without addresses is always copied.
+    /// True if a copy includes foreign layers. A foreign layer has a non-distributable type and download addresses
+    /// (`urls`) in its manifest. If a layer of this type has no addresses, every copy includes the layer.
     pub foreign_layers: bool,
 }
 
@@ -43,25 +43,26 @@ pub struct Batch {
     pub(super) source: Arc<dyn Source>,
     pub(super) targets: Vec<Destination>,
     pub(super) rules: Rules,
-    /// Tags of the source that may name a digest. `None` if the source's tags were not listed. The batch does not
-    /// request a signature's tag if this list proves that the source does not have the tag.
+    /// Listed tags of the source whose name can contain a digest, such as `sha256-<hex>.sig`. `None` if the run has no
+    /// complete list. If the list proves that a signature tag is absent, the batch does not request the tag.
     source_tags: Option<ListedTags>,
     batch_context: BatchContext,
     nodes: Nodes,
     /// Manifests whose referrers the source could not list, each with the reason.
     doubts: Mutex<BTreeMap<Digest, String>>,
-    /// Lists of referrers with an entry that the source did not have: the subject, and the entries that the source had.
+    /// Subjects whose list of referrers names a manifest that the source does not have. The value contains the listed
+    /// referrers that the source has.
     incomplete_lists: Mutex<HashMap<Digest, Vec<Digest>>>,
 }
 
-/// Context of a batch: its listeners and its records.
+/// Event channel, records and signals that a run provides for its batches.
 #[derive(Debug, Clone)]
 pub struct BatchContext {
-    /// Channel that receives the events of every transfer.
+    /// Channel to which the batch sends its events.
     pub events: mpsc::Sender<Event>,
-    /// Store of the progress of large uploads, if there is one.
+    /// Store for the progress of large uploads. If `None`, a later process cannot resume an upload.
     pub upload_store: Option<Arc<dyn UploadSessionStore>>,
-    /// Record of intended arrivals, if there is one.
+    /// Ledger, if there is one. The ledger records each tag before a copy writes the tag at a target.
     pub ledger: Option<Arc<dyn Ledger>>,
     /// Signal that suspends the uploads of the batch.
     pub suspension: Suspension,
@@ -75,17 +76,17 @@ impl From<mpsc::Sender<Event>> for BatchContext {
     }
 }
 
-/// Order to copy one digest.
+/// Copy of one digest to targets of the batch.
 #[derive(Debug, Clone)]
 pub struct CopyJob {
-    /// Reference that was requested from the source, for the evidence.
+    /// Tag or digest that the run requested from the source. The evidence contains this reference.
     pub reference: ManifestRef,
-    /// Digest of that reference at the source.
+    /// Digest that `reference` has at the source.
     pub digest: Digest,
-    /// Tag to write at the targets. `None` copies by digest alone.
+    /// Tag to write at the targets. If `None`, the copy writes no tag.
     pub tag: Option<Tag>,
-    /// Targets to copy to: the index of each target in the batch, and the previous content of the tag at that target.
-    /// `None` if the target does not have the tag.
+    /// Targets: the index of the target in the batch, and the previous content of the tag at the target. If the target
+    /// does not have the tag, the second value is `None`.
     pub targets: Vec<(usize, Option<Previous>)>,
 }
 
@@ -94,17 +95,17 @@ pub struct CopyJob {
 pub struct Previous {
     /// Digest that the tag had.
     pub digest: Digest,
-    /// Tag that keeps this digest. It is written before the order's tag is overwritten. `None` if no tag keeps the
-    /// digest.
+    /// Additional tag that keeps this digest at the target. The copy writes the additional tag before the copy
+    /// overwrites the job's tag. `None` if no additional tag keeps the digest.
     pub under: Option<Tag>,
 }
 
-/// Result of an order at one target of the batch, with the index of the target.
+/// Result of a copy job at one target: the index of the target in the batch, and the arrival or the error.
 pub type Outcome = (usize, Result<Arrival, CopyError>);
 
 impl Batch {
-    /// Creates a batch from `source` to `targets`. `source_tags` is the source's list of tags, if there is one.
-    /// `batch_context` may be the channel of the events alone.
+    /// Creates a batch from `source` to `targets`. `source_tags` is the source's list of tags, if the run has a
+    /// complete list. For `batch_context`, the caller can pass only the event channel.
     #[must_use]
     pub fn new(
         copier: &Arc<Copier>,
@@ -131,30 +132,30 @@ impl Batch {
         })
     }
 
-    /// Copies the closure of a digest to the targets of the order, and then writes the order's tag. A failure at one
-    /// target does not affect the others.
+    /// Copies the closure of a digest to the targets of the job, and then writes the job's tag. A failure at one target
+    /// does not affect the other targets.
     ///
-    /// Dropping the future stops the copy. If the batch has a ledger, the ledger then has an intent for every tag that
-    /// was written.
+    /// If the caller drops the future, the copy stops. The ledger, if there is one, then contains an intent for each
+    /// tag that the copy has written.
     pub async fn copy(self: &Arc<Self>, job: CopyJob) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = self.copy_each(job).collect().await;
         outcomes.sort_by_key(|(index, _)| *index);
         outcomes
     }
 
-    /// Copies like [`Batch::copy`], and yields the result of each target as soon as the copy to that target has ended.
+    /// Copies like [`Batch::copy`]. Yields the result of each target when the copy to this target ends.
     pub fn copy_each(self: &Arc<Self>, job: CopyJob) -> BoxStream<'static, Outcome> {
         stream::once(self.clone().start(job, true)).flatten().boxed()
     }
 
-    /// Copies the referrers of a digest that the targets already have, and yields results like [`Batch::copy_each`].
-    /// The digest itself is not new at the targets, so the ledger gets no intent for it.
+    /// Copies the referrers of a digest that the targets already have. Yields results like [`Batch::copy_each`].
+    /// Records no intent for the digest, because the digest is not new at the targets.
     pub fn refresh_each(self: &Arc<Self>, job: CopyJob) -> BoxStream<'static, Outcome> {
         stream::once(self.clone().start(job, false)).flatten().boxed()
     }
 
     async fn start(self: Arc<Self>, job: CopyJob, is_arrival: bool) -> BoxStream<'static, Outcome> {
-        // Each blob is transferred in a task of its own. The tasks end with the stream.
+        // Each blob is transferred in a separate task. At the end of the stream, the drop guard stops these tasks.
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
         let has_siblings = job.targets.len() > 1;
@@ -195,8 +196,8 @@ impl Batch {
         stream::unfold((finishing, stop_at_end), next).boxed()
     }
 
-    /// Returns the digest that a copy of this digest writes at the targets: the same digest, or the digest of the
-    /// derived index if the rules select platforms.
+    /// Returns the digest that a copy of `digest` writes at the targets. The result differs from `digest` if the rules
+    /// select only some platforms of an index.
     ///
     /// # Errors
     /// [`CopyError`] if the manifest cannot be read, or if no child runs on a wanted platform.
@@ -215,7 +216,7 @@ impl Batch {
         survey(self, root, derived, &blobs).await
     }
 
-    /// Returns the manifest to write: the manifest of the source, or the index that is derived from it for the selected
+    /// Returns the manifest that a copy writes: the manifest of the source, or an index derived for the selected
     /// platforms. The flag is true for a derived index.
     async fn read_root(&self, digest: Digest) -> Result<(Arc<Node>, bool), CopyError> {
         let node = self.read_node(digest).await?;
@@ -237,8 +238,8 @@ impl Batch {
         }
     }
 
-    /// Reads the manifest of a tag at the source, and returns its digest. A later copy of that digest does not read the
-    /// manifest again.
+    /// Reads the manifest of a tag at the source, and returns the digest of the manifest. A later copy of this digest
+    /// does not read the manifest again.
     ///
     /// # Errors
     /// [`CopyError`] if the manifest cannot be read or copied.
@@ -246,9 +247,11 @@ impl Batch {
         self.nodes.get_tag(self.source.as_ref(), tag).await
     }
 
-    /// Returns the subject of a list of referrers. `tag` must have the form of a fallback tag, and `content` is the
-    /// digest of the tag. Returns `None` if the content is not a list of referrers: an image, or an index whose
-    /// children do not refer to the subject that the tag names.
+    /// Returns the subject of a list of referrers that the source has under a fallback tag. `tag` is the fallback tag,
+    /// such as `sha256-<hex>`. `content` is the digest that the tag has at the source.
+    ///
+    /// Returns `None` if the content is an image, or an index whose children do not refer to the subject in the tag's
+    /// name.
     ///
     /// # Errors
     /// [`CopyError`] if the content cannot be read.
@@ -259,8 +262,8 @@ impl Batch {
             Some(SignatureTag::Referrers(subject)) => Some(subject),
             _ => None,
         };
-        // An unreadable child is classified by its entry in the list: the entry of an image has a platform, and the
-        // entry of an artifact has an artifact type.
+        // If a child cannot be read, the descriptor of the child in the index decides: the descriptor of an image has a
+        // platform, and the descriptor of an artifact has an artifact type.
         let mut may_be_list = true;
         for child in listed {
             match self.read_node(child.digest).await {
@@ -290,7 +293,8 @@ impl Batch {
         self.nodes.has(digest)
     }
 
-    /// Returns true if this batch has written a signature's tag at every target, or has found the tag correct there.
+    /// Returns true if every target has the right content under a signature tag: the batch wrote the tag, or found the
+    /// right content there.
     #[must_use]
     pub fn has_signed(&self, tag: &Tag) -> bool {
         self.targets.iter().all(|target| target.has_signed(tag))
@@ -312,8 +316,8 @@ impl Batch {
         self.source.reserve_manifest_reads(&unread).await.map_err(CopyError::source)
     }
 
-    /// Returns the referrers of a digest at the source. If the source cannot list all referrers, this method returns
-    /// the listed ones, and records and logs the reason. The digest can be copied nevertheless.
+    /// Returns the referrers of a digest at the source. If the source cannot list all referrers, returns the listed
+    /// referrers and records the reason (see [`Batch::doubt_referrers`]).
     ///
     /// # Errors
     /// [`CopyError`] if the source's pull quota forbids the request for now.
@@ -329,7 +333,7 @@ impl Batch {
         Ok(found)
     }
 
-    /// Records that the source could not list the referrers of a digest. Logs a warning for the first such digest.
+    /// Records that the source could not list the referrers of a digest. Logs a warning for the first recorded digest.
     pub fn doubt_referrers(&self, subject: Digest, why: String) {
         let mut doubts = self.doubts.lock();
         if doubts.is_empty() {
@@ -355,19 +359,20 @@ impl Batch {
         self.doubts.lock().contains_key(subject)
     }
 
-    /// Records that the source lists a referrer of `subject` and returned 404 for it: the referrer was deleted, or the
-    /// source's replica lags. `present` are the other referrers in the list.
+    /// Records that the source lists a referrer of `subject` but does not have the referrer. `present` contains the
+    /// listed referrers that the source has.
     pub(super) fn record_incomplete_list(&self, subject: Digest, present: Vec<Digest>) {
         self.incomplete_lists.lock().insert(subject, present);
     }
 
-    /// Returns the referrers of a digest that the source had, if its list has a further one that it did not have.
+    /// If the source lists a referrer of `subject` but does not have the referrer, returns the listed referrers that the
+    /// source has. Otherwise returns `None`.
     #[must_use]
     pub fn incomplete_list(&self, subject: &Digest) -> Option<Vec<Digest>> {
         self.incomplete_lists.lock().get(subject).cloned()
     }
 
-    /// Returns true if the source did not have a listed referrer of some digest.
+    /// Returns true if, for at least one digest, the source lists a referrer that the source does not have.
     #[must_use]
     pub fn has_incomplete_lists(&self) -> bool {
         !self.incomplete_lists.lock().is_empty()
@@ -377,13 +382,14 @@ impl Batch {
         node.companions.get_or_try_init(|| async { find_companions(self, node).await.map(Arc::new) }).await.cloned()
     }
 
-    /// Returns [`Listed::Absent`] if the source's list proves that the source does not have this tag.
+    /// Returns [`Listed::Absent`] if the source's list of tags proves that the source does not have this tag.
     pub(super) fn look_up(&self, tag: &Tag) -> Listed {
         self.source_tags.as_ref().map_or(Listed::Possible, |tags| tags.look_up(tag))
     }
 
-    /// Returns [`Listed::Possible`] if the source may have this tag although its list lacks the tag. Returns
-    /// [`Listed::Absent`] if the list contains the tag, or proves that the source does not have it.
+    /// Returns [`Listed::Possible`] if the source can have this tag although the list of tags lacks the tag. Otherwise
+    /// returns [`Listed::Absent`]. The result is [`Listed::Absent`] for a listed tag too, because the run copies listed
+    /// tags separately.
     pub fn look_up_unlisted(&self, tag: &Tag) -> Listed {
         match &self.source_tags {
             Some(tags) if tags.has(tag) => Listed::Absent,
@@ -391,8 +397,8 @@ impl Batch {
         }
     }
 
-    /// Records that the source has a tag. If the source's list lacks this tag, the list may lack other tags too: the
-    /// first such tag is logged as a warning.
+    /// Records that the source has a tag. If the list of tags lacks this tag, logs one warning per batch, because the
+    /// list may lack other tags too.
     pub fn record_found_tag(&self, tag: &Tag) {
         if self.source_tags.as_ref().is_some_and(|tags| tags.record_found(tag)) {
             tracing::warn!(
@@ -403,13 +409,13 @@ impl Batch {
         }
     }
 
-    /// Returns the store of upload progress. `None` if there is no store, or if one chunk is enough to send this blob.
+    /// Returns the store of upload progress. Returns `None` if there is no store, or if `target` accepts this blob in
+    /// one piece.
     pub(super) fn upload_store(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn UploadSessionStore>> {
         let chunk = target.memory_per_upload();
         self.batch_context.upload_store.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
     }
 
-    /// Returns the record of intended arrivals.
     pub(super) fn ledger(&self) -> Option<&dyn Ledger> {
         self.batch_context.ledger.as_deref()
     }
@@ -423,11 +429,11 @@ impl Batch {
     }
 
     pub(super) async fn send_event(&self, event: Event) {
-        // A closed channel is no reason to stop the copy.
+        // If the listener has closed the channel, the copy continues.
         let _ = self.batch_context.events.send(event).await;
     }
 
-    /// Sends an event unless the channel is full, for callers that cannot wait.
+    /// Sends an event without waiting. If the channel is full, drops the event.
     pub(super) fn try_send_event(&self, event: Event) {
         let _ = self.batch_context.events.try_send(event);
     }

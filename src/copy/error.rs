@@ -1,11 +1,11 @@
-//! Errors of a copy: which side failed, at which step, with which content.
+//! Errors of a copy, each with the failed side, the failed step and the affected content.
 
 use std::time::Duration;
 
 use crate::oci::{Digest, ManifestError};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
-/// Reason why a digest did not arrive at one target. The target's tag is unchanged.
+/// Error of the copy of a digest to one target. The copy did not change the target's tag.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CopyError {
     /// An endpoint failed.
@@ -26,7 +26,7 @@ pub enum CopyError {
         /// Reason why the manifest cannot be copied.
         reason: String,
     },
-    /// Indexes and referrers are nested too deeply to be plausible.
+    /// Indexes and referrers are nested more deeply than the limit.
     #[error("source {place}: manifest {digest}: nested deeper than {depth} levels")]
     TooDeep {
         /// The source repository.
@@ -48,7 +48,7 @@ pub enum CopyError {
         /// The platforms that the index has.
         available: Box<str>,
     },
-    /// The intent to write the tag cannot be recorded, so the tag is not written.
+    /// The ledger could not record the intent to write the tag, so the copy did not write the tag.
     #[error("target {place}: {subject} was not written, because its evidence cannot be recorded: {reason}")]
     Unrecorded {
         /// The target repository.
@@ -72,8 +72,8 @@ impl CopyError {
         Self::Store { side: Side::Target, error }
     }
 
-    /// Assigns an upload's error to a side of the copy: to the source if the bytes could not be read or were wrong,
-    /// otherwise to the target.
+    /// Converts the error of an upload. If the upload could not read the bytes or the bytes were wrong, the failed side
+    /// is the source. Otherwise, the failed side is the target.
     pub(super) fn upload(error: StoreError) -> Self {
         if error.step == Step::ReadBlob { Self::source(error) } else { Self::target(error) }
     }
@@ -82,7 +82,7 @@ impl CopyError {
         Self::Manifest { place: place.to_owned(), digest, reason: error.to_string() }
     }
 
-    /// Returns the side that failed. `None` for an interruption and for an intent that cannot be recorded.
+    /// Returns the side that failed. Returns `None` for [`Self::Interrupted`] and [`Self::Unrecorded`].
     #[must_use]
     pub fn side(&self) -> Option<Side> {
         match self {
@@ -92,7 +92,7 @@ impl CopyError {
         }
     }
 
-    /// Returns the step that failed. `None` for an interruption and for an intent that cannot be recorded.
+    /// Returns the step that failed. Returns `None` for [`Self::Interrupted`] and [`Self::Unrecorded`].
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         match self {
@@ -115,7 +115,7 @@ impl CopyError {
         }
     }
 
-    /// Returns the time to wait before the next run tries again: see [`StoreError::deferral`].
+    /// Returns the wait before the next run tries the copy again (see [`StoreError::deferral`]).
     #[must_use]
     pub fn deferral(&self) -> Option<Duration> {
         match self {
@@ -124,8 +124,10 @@ impl CopyError {
         }
     }
 
-    /// Returns true if the error ends the whole copy, even if the affected manifest is optional: the source's pull
-    /// quota is used up, the copy was interrupted, or an intent cannot be recorded.
+    /// Returns true if the error ends the whole copy, even if the affected manifest is optional:
+    /// - a pull quota is used up,
+    /// - the copy was interrupted,
+    /// - the ledger could not record an intent.
     pub(super) fn ends_all(&self) -> bool {
         let is_quota = matches!(self, Self::Store { error, .. } if error.quota_spent().is_some());
         is_quota || matches!(self, Self::Interrupted | Self::Unrecorded { .. })
@@ -159,7 +161,7 @@ impl CopyError {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::Unprocessed)
     }
 
-    /// Returns true if the same request may be repeated at once.
+    /// Returns true if the caller can repeat the same request at once.
     pub(super) fn may_be_repeated(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.may_be_repeated())
     }

@@ -1,5 +1,4 @@
-//! Events that a copy emits while it runs and when content has arrived. Events are plain values: the listener decides
-//! how to handle each.
+//! Events of a copy: the progress of blobs, and the evidence of written tags.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +38,7 @@ impl Transfer {
         Arc::new(Self { source, target, digest, size, before, sent })
     }
 
-    /// Adds a number of bytes that were passed to the target.
+    /// Adds a number of bytes that the transfer has passed to the target.
     pub fn advance(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -58,20 +57,19 @@ impl Transfer {
     }
 }
 
-/// Number of bytes of blobs that the copies of a run send, or expect to send. Shared with the listener that estimates
-/// the remaining time. The number grows with each manifest that a copy reads. It shrinks with each blob that the target
-/// already has.
+/// Total size of the blobs that the copies of a run send or expect to send, in bytes. The listener estimates the
+/// remaining time from this number. The number grows when a copy reads a manifest. The number shrinks when a target
+/// already has a blob.
 #[derive(Debug, Default)]
 pub struct PlannedBytes(AtomicU64);
 
 impl PlannedBytes {
-    /// Adds the bytes of a blob that may have to be sent. Manifests may state any size, so the number stops at the
-    /// maximum of its type.
+    /// Adds the size of a blob. Stops at `u64::MAX`, because a manifest can state any size.
     pub fn add(&self, bytes: u64) {
         self.update(|total| total.saturating_add(bytes));
     }
 
-    /// Removes the bytes of a blob that is not sent.
+    /// Subtracts the size of a blob that the copy does not send.
     pub fn remove(&self, bytes: u64) {
         self.update(|total| total.saturating_sub(bytes));
     }
@@ -94,7 +92,7 @@ impl PlannedBytes {
 pub enum BlobOutcome {
     /// The copy sent the blob.
     Copied,
-    /// The target's registry mounted the blob from another of its repositories.
+    /// The target's registry mounted the blob from another repository of the same registry.
     Mounted,
     /// The target already had the blob.
     Found,
@@ -111,9 +109,9 @@ pub enum Event {
     TransferFailed(Arc<Transfer>, String),
     /// The tag of a signature was written. The tag of the signed image is written later.
     SignatureArrived(Box<Arrival>),
-    /// The copy wrote a tag that the order does not name: a tag that keeps the previous content of another tag, or the
-    /// tag of a list of referrers. The event contains the evidence of the write. The run's report does not contain the
-    /// tag.
+    /// The copy wrote a tag that the copy job does not name: a tag that keeps the previous content of another tag, or
+    /// the tag of a list of referrers. The event contains the evidence of the write. The run's report does not contain
+    /// the tag.
     AuxiliaryTagWritten(Box<Arrival>),
 }
 
@@ -122,7 +120,7 @@ pub enum Event {
 pub struct BlobCounts {
     /// Number of blobs that this copy sent.
     pub copied: u64,
-    /// Number of blobs that were mounted from a sibling repository.
+    /// Number of blobs that were mounted from another repository of the same registry.
     pub mounted: u64,
     /// Number of blobs that were found at the target.
     pub found: u64,
@@ -131,8 +129,7 @@ pub struct BlobCounts {
 /// Item that should have been copied with a digest and was not copied: a referrer or a signature.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LeftBehind {
-    /// Name of the item. The name of a referrer has its digest and the digest of its subject. The name of a signature
-    /// has its tag.
+    /// Name of the item, such as `referrer sha256:… of sha256:…` or `signature sha256-….sig`.
     pub what: String,
     /// Reason why the item was not copied.
     pub reason: String,
@@ -154,14 +151,14 @@ impl LeftBehind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrivalKind {
-    /// The tag of the order, or the digest of an order without a tag. The tags of signatures have this kind too.
+    /// The tag of the copy job, or the digest if the job has no tag. Signature tags also have this kind.
     #[default]
     Tag,
-    /// The tag keeps the content that another tag had before that tag was overwritten: `TAG.previous-<12 hex>`. The
+    /// The tag `TAG.previous-<12 hex>`, which keeps the content that `TAG` had before the copy overwrote `TAG`. The
     /// content comes from the target, not from the source.
     KeptPrevious,
-    /// The tag is the list of referrers of a subject, `sha256-<hex>`, at a target that does not list referrers
-    /// automatically.
+    /// The tag `sha256-<hex>`, whose content is the list of referrers of a subject. The copy writes this tag at a
+    /// target that does not maintain the list of referrers itself.
     ReferrersList,
 }
 
@@ -185,8 +182,8 @@ impl ArrivalKind {
     }
 }
 
-/// Evidence that a digest arrived: its whole closure is at the target and verified, and the tag (if any) points at the
-/// digest.
+/// Evidence of a copy: the whole closure of the digest is at the target and verified. If the copy has a tag, the tag
+/// points at the digest.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Arrival {
     /// Reason why the tag was written.
@@ -196,16 +193,16 @@ pub struct Arrival {
     /// Reference that was requested from the source.
     #[serde(serialize_with = "as_text")]
     pub source_reference: ManifestRef,
-    /// Digest of that reference at the source.
+    /// Digest that `source_reference` has at the source.
     pub source_digest: Digest,
     /// Target repository.
     pub target: String,
     /// Tag that was written at the target. `None` for a copy by digest.
     pub tag: Option<Tag>,
-    /// Digest at the target. It differs from `source_digest` in two cases:
-    /// - for an index that is derived for some platforms,
-    /// - for a list of referrers. The `source_digest` of a list is the digest of the subject. The digest of the list is
-    ///   unknown before the list is written. Until then, this field has the digest of the subject.
+    /// Digest at the target. Equal to `source_digest`, except in two cases:
+    /// - For an index derived for selected platforms, `digest` is the digest of the derived index.
+    /// - For a list of referrers, `source_digest` is the digest of the subject. Before the write, the digest of the
+    ///   list is unknown, and `digest` is the digest of the subject too.
     pub digest: Digest,
     /// Digest that the tag had at the target before the copy. `None` if the target did not have the tag, or if no tag
     /// was written.
@@ -216,18 +213,18 @@ pub struct Arrival {
     pub manifests: u64,
     /// Numbers of blobs in the closure, by their outcome.
     pub blobs: BlobCounts,
-    /// Number of bytes of blobs and manifests that this copy sent. Signatures are not counted: they have their own
+    /// Size of the blobs and manifests that this copy sent, in bytes, without signatures. Each signature has separate
     /// evidence.
     pub bytes: u64,
-    /// Identity with which the source was read.
+    /// Identity with which transship read the source.
     pub source_identity: String,
-    /// Identity with which the target was written.
+    /// Identity with which transship wrote to the target.
     pub target_identity: String,
-    /// Referrers that the list of referrers must contain after this write. Empty for other kinds. The journal keeps at
-    /// most 1,000 of them.
+    /// For [`ArrivalKind::ReferrersList`], the referrers that the list must contain after the write; otherwise empty.
+    /// The journal keeps at most 1,000 referrers.
     pub listed: Vec<Digest>,
-    /// Items that were not copied with the digest. A later run may copy them. The journal keeps at most 1,000 items,
-    /// and the number of further items.
+    /// Referrers and signatures that the copy skipped. A later run can copy these items. The journal keeps at most
+    /// 1,000 items, and the number of the items that the journal omits.
     pub left_behind: Vec<LeftBehind>,
     /// Time at which the copy began.
     #[serde(serialize_with = "json_form::instant")]

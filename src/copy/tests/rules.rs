@@ -1,4 +1,4 @@
-//! Tests of rules: platforms, and the tag that keeps previous content.
+//! Tests of the selection of platforms, and of the tag that keeps the previous digest of an overwritten tag.
 
 use super::content::{index, on};
 use super::memory::{Fault, Op};
