@@ -1,5 +1,5 @@
-//! Draft of a `sync.yaml`: registries, defaults and entries with the comments before each, and their text. This module
-//! knows only transship's own format.
+//! Draft of a `sync.yaml`: registries, defaults and entries, each with comments. The import fills the draft and
+//! converts the draft to text. This module knows only transship's own format.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,26 +15,27 @@ const LONGEST_NAME: usize = 64;
 pub(super) struct Draft {
     /// Comments at the top of the file.
     pub(super) head: Vec<String>,
-    /// Registries, in the order in which they were first named.
+    /// Registries, in the order of their first use.
     registries: Vec<(RegistryHost, Registry)>,
     pub(super) defaults: Map,
     entries: Vec<(String, Entry)>,
-    /// Names of all entries, each with the last number that was appended to it.
+    /// Names of all entries. The value is the last number that the draft appended to the name (2 for `api-2`), or 1.
     names: HashMap<String, usize>,
-    /// Content of each literal tag, by target and tag.
+    /// Content of each literal tag, by the target and the name of the tag at the target.
     claims: HashMap<(String, String), Claim>,
-    /// Positions of the entries into which other entries can be merged, by the text of the entry without its tags.
+    /// Positions in `entries` of the entries to which the draft can add tags. The key is the text of the entry without
+    /// tags.
     groups: HashMap<String, Vec<usize>>,
 }
 
-/// Content of a tag: its source, and the tag or the pinned digest at the source.
+/// Content of a tag at a target: the source, and the tag or the pinned digest at the source.
 #[derive(Debug, PartialEq, Eq)]
 struct Claim {
     source: String,
     content: Content,
 }
 
-/// Content at a source.
+/// Tag or pinned digest at a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     Tag(String),
@@ -56,7 +57,7 @@ pub(super) struct Registry {
     pub(super) plain_http: bool,
     pub(super) tls: Map,
     pub(super) limits: Map,
-    /// Reason why no entry can read from or write to the registry; `None` for a usable registry.
+    /// Reason why transship cannot use the registry; `None` for a usable registry.
     pub(super) unsupported: Option<String>,
 }
 
@@ -67,24 +68,24 @@ pub(super) struct Entry {
     /// Source in transship's syntax.
     pub(super) source: String,
     pub(super) target: String,
-    /// Credentials of this entry at its source, if they differ from those of the registry.
+    /// Credentials for the source. Empty if the credentials of the registry apply.
     pub(super) source_credentials: Map,
-    /// Credentials of this entry at its target, if they differ from those of the registry.
+    /// Credentials for the target. Empty if the credentials of the registry apply.
     pub(super) target_credentials: Map,
-    /// Patterns of the repositories below a source that ends in `/**`; none for all of them.
+    /// Patterns of the repositories below a source that ends in `/**`. If empty, the entry selects all repositories.
     pub(super) repositories: Vec<String>,
     pub(super) excluded_repositories: Vec<String>,
-    /// Patterns in transship's syntax. A pattern without `re:` and `*` is a tag, followed by `@DIGEST` if it is pinned.
+    /// Patterns of tags in transship's syntax, such as `v1`, `v1@sha256:…`, `v*` or `re:v.*`.
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
     pub(super) semver: Option<String>,
-    /// Maximum number of tags.
+    /// Maximum number of tags (key `newest`).
     pub(super) newest: Option<usize>,
-    /// Names at the target of literal tags, by the tag at the source.
+    /// Names of literal tags at the target. The key is the tag at the source.
     pub(super) rename: BTreeMap<String, String>,
-    /// All other keys.
+    /// Keys of the entry that have no field in this struct.
     pub(super) rest: Map,
-    /// Reason why the entry is written as comments; `None` for an active entry.
+    /// Reason why the draft writes the entry as comments; `None` for an active entry.
     pub(super) skipped: Option<String>,
 }
 
@@ -98,14 +99,14 @@ impl Draft {
         &mut self.registries[at].1
     }
 
-    /// Returns true if the registry has been named.
+    /// Returns true if the draft contains the registry.
     pub(super) fn has_registry(&self, host: &RegistryHost) -> bool {
         self.registries.iter().any(|(known, _)| known == host)
     }
 
-    /// Adds an entry under a unique name, or merges its patterns into an entry that differs only in the patterns. If
-    /// two entries give one tag different content, the later entry is skipped. Returns the reason if the entry was
-    /// skipped.
+    /// Adds an entry under a unique name. If an earlier entry differs only in the tags, adds the tags to the earlier
+    /// entry instead. If an earlier entry writes the same tag with different content, skips the new entry. Returns the
+    /// reason if the new entry is skipped.
     pub(super) fn add(&mut self, mut entry: Entry) -> Option<String> {
         if let Some(reason) = self.unsupported(&entry) {
             entry.skip(reason);
@@ -130,8 +131,8 @@ impl Draft {
         reason
     }
 
-    /// Merges the tags of an entry into an entry that is otherwise the same, and returns true if there is such an
-    /// entry. An entry without patterns selects every tag and is not merged.
+    /// Adds the tags of `entry` to an earlier entry that differs only in the tags, and returns true. Returns false if
+    /// there is no such entry, or if `entry` selects every tag.
     fn merge(&mut self, entry: &Entry) -> bool {
         if entry.include.is_empty() {
             return false;
@@ -152,7 +153,7 @@ impl Draft {
         false
     }
 
-    /// Returns the reason why no entry can use the source or the target of `entry`, if there is such a reason.
+    /// Returns the reason why transship cannot use the registry of the source or of the target, if there is a reason.
     fn unsupported(&self, entry: &Entry) -> Option<String> {
         let ends = [&entry.source, &entry.target].map(|end| end.parse::<Endpoint>().ok());
         ends.iter().flatten().filter_map(Endpoint::host).find_map(|host| {
@@ -176,7 +177,8 @@ impl Draft {
         })
     }
 
-    /// Returns a unique name: the shortest unique end of the source's name, otherwise a name with a number.
+    /// Returns a unique name for an entry: the shortest unused end of the source's path (`api`, then `y-api`). If every
+    /// end is used, the name is an end with a number (`api-2`).
     fn name_for(&mut self, entry: &Entry) -> String {
         let whole = entry.source.split("://").last().unwrap_or_default().trim_end_matches("/**");
         let parts: Vec<&str> = whole.split(['/', ':']).filter(|part| !part.is_empty()).collect();
@@ -196,7 +198,7 @@ impl Draft {
         name
     }
 
-    /// Returns the number of active and of skipped entries.
+    /// Returns the number of active entries and the number of skipped entries.
     pub(super) fn counts(&self) -> (usize, usize) {
         let skipped = self.entries.iter().filter(|(_, entry)| entry.skipped.is_some()).count();
         (self.entries.len() - skipped, skipped)
@@ -221,7 +223,7 @@ impl Draft {
     }
 }
 
-/// Appends a key and the lines below it. The key is omitted if all these lines are comments.
+/// Appends a key and the lines below the key. If all lines below the key are comments, omits the key.
 fn push_section(key: &str, below: Vec<String>, lines: &mut Vec<String>) {
     if below.is_empty() {
         return;
@@ -234,7 +236,7 @@ fn push_section(key: &str, below: Vec<String>, lines: &mut Vec<String>) {
 }
 
 impl Entry {
-    /// Marks the entry as skipped. Keeps earlier reasons and adds this one.
+    /// Marks the entry as skipped. If the entry already has a reason, appends the new reason.
     pub(super) fn skip(&mut self, reason: impl Into<String>) {
         let reason = reason.into();
         match &mut self.skipped {
@@ -312,8 +314,8 @@ impl Entry {
     }
 }
 
-/// Returns true if each tag that both entries select has the same name at the target. Only literal tags can be
-/// compared.
+/// Returns true if each tag that both entries select has the same name at the target. If an entry renames tags, returns
+/// true only if all patterns of both entries are literal tags without a digest.
 fn agree_on_names(known: &Entry, new: &Entry) -> bool {
     if known.rename.is_empty() && new.rename.is_empty() {
         return true;
@@ -323,7 +325,7 @@ fn agree_on_names(known: &Entry, new: &Entry) -> bool {
     known.include.iter().chain(&new.include).all(is_literal) && new.include.iter().all(agree)
 }
 
-/// Returns true if the pattern is one tag, which may be pinned to a digest.
+/// Returns true for a pattern that selects one tag, such as `v1` or `v1@sha256:…`.
 fn is_literal_tag(pattern: &str) -> bool {
     !pattern.starts_with("re:") && !pattern.starts_with('@') && !pattern.contains('*')
 }
@@ -344,7 +346,7 @@ fn literal_tags(entry: &Entry) -> Vec<LiteralTag> {
     entry.include.iter().filter(|pattern| is_literal_tag(pattern)).map(literal).collect()
 }
 
-/// Returns the characters that are allowed in the name of an entry.
+/// Removes the characters that the name of an entry cannot contain.
 fn sanitize_name(text: &str) -> String {
     let word: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')).collect();
     word.trim_start_matches(['.', '-']).chars().take(LONGEST_NAME).collect()

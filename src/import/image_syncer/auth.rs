@@ -1,5 +1,5 @@
-//! Authentication in image-syncer's files and in zot's file of credentials: user name and password of each registry or
-//! namespace. The longest key that is a prefix of a repository applies.
+//! Authentication in image-syncer's files and in zot's file of credentials: a user name and a password for each
+//! registry or namespace. If several keys are prefixes of a repository, the longest key applies.
 
 use super::super::access::SecretNames;
 use super::super::page::Map;
@@ -25,7 +25,7 @@ struct AuthRule {
     is_insecure: bool,
 }
 
-/// Returns true if the file has only authentication: registries or namespaces with user names.
+/// Returns true if every value of the file is a map with a key of authentication, such as `username`.
 pub(crate) fn is_auth(root: &Node) -> bool {
     let has_login = |node: &Node| match node {
         Node::Map(keys) => keys.iter().any(|(key, _)| keys::AUTH.iter().any(|(known, _)| key == known)),
@@ -34,7 +34,7 @@ pub(crate) fn is_auth(root: &Node) -> bool {
     matches!(root, Node::Map(pairs) if !pairs.is_empty() && pairs.iter().all(|(_, node)| has_login(node)))
 }
 
-/// Reads the authentication. In a separate file, `$NAME` and `${NAME}` are variables.
+/// Reads the authentication. If `has_variables` is true, `$NAME` and `${NAME}` are environment variables.
 pub(crate) fn read_auth(view: &View<'_>, has_variables: bool, reading: &mut Reading) -> AuthRules {
     let mut auth = AuthRules::default();
     let mut secrets = SecretNames::default();
@@ -59,13 +59,14 @@ pub(crate) fn read_auth(view: &View<'_>, has_variables: bool, reading: &mut Read
     auth
 }
 
-/// Returns the prefix with the host as transship prints it.
+/// Returns the prefix with the host in transship's notation, such as `MYREGISTRY/team`.
 fn normalize_host(host: &RegistryHost, prefix: &str) -> String {
     let rest = prefix.split_once('/').map(|(_, rest)| format!("/{rest}")).unwrap_or_default();
     format!("{}{rest}", host.in_reference())
 }
 
-/// Translates a user name and a password. Both may be variables. An empty one means no authentication.
+/// Translates a user name and a password, each as text or as an environment variable. If the user name or the password
+/// is missing or empty, returns no credentials.
 fn read_login(
     host: &RegistryHost,
     (view, fields): (&View<'_>, &Fields<'_>),
@@ -104,17 +105,18 @@ impl AuthRules {
         self.comments.clone()
     }
 
-    /// Returns the credentials of a whole registry; empty for none.
+    /// Returns the credentials that apply to a whole registry. If there are no credentials, the map is empty.
     pub(crate) fn registry_credentials(&self, host: &RegistryHost) -> Map {
         self.find_rule(host.in_reference().as_ref()).map(|rule| rule.credentials.clone()).unwrap_or_default()
     }
 
-    /// Returns true if the certificate is not verified for a repository.
+    /// Returns true if the file has `insecure: true` for a repository.
     pub(super) fn is_insecure(&self, repository: &str) -> bool {
         self.find_rule(repository).is_some_and(|rule| rule.is_insecure)
     }
 
-    /// Returns the credentials of a repository if they differ from those of its registry.
+    /// Returns the credentials of a repository if they differ from the credentials of its registry. If only the
+    /// registry has credentials, returns anonymous access.
     pub(super) fn own_credentials(&self, host: &RegistryHost, repository: &str) -> Option<Map> {
         let own = self.find_rule(repository).map(|rule| rule.credentials.clone()).unwrap_or_default();
         let differ = own != self.registry_credentials(host);
