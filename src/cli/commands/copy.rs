@@ -232,8 +232,8 @@ impl Copy {
         (!self.platforms.is_empty()).then(|| self.platforms.clone())
     }
 
-    /// Returns the tag to write. If TARGET has no tag, this is the tag of the source. If TARGET has no tag and the
-    /// source is a digest, returns `None`.
+    /// Returns the tag to write: the tag of TARGET, or the tag of the source if TARGET has no tag. If TARGET has no tag
+    /// and the source is a digest, returns `None`.
     fn tag(&self, reference: &ManifestRef) -> Result<Option<Tag>, Failure> {
         match (&self.target.0.manifest, reference) {
             (Some(ManifestRef::Tag(tag)), _) | (None, ManifestRef::Tag(tag)) => Ok(Some(tag.clone())),

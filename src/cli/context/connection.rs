@@ -71,8 +71,8 @@ impl Connection {
     }
 
     /// Returns the endpoints like [`Self::endpoints`], and the path of the journal. If a configuration exists, the path
-    /// comes from the configuration. Otherwise, this is the default path, or `None` if the environment determines no
-    /// default path.
+    /// comes from the configuration. Otherwise, the path is the default path, or `None` if the environment determines
+    /// no default path.
     pub(crate) fn endpoints_and_journal(
         &self,
         named: &[Option<&RegistryHost>],
