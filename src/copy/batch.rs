@@ -287,7 +287,7 @@ impl Batch {
         Ok(self.read_node(index).await?.view.manifests().iter().map(|child| child.digest).collect())
     }
 
-    /// Returns true if this batch has read the manifest of this digest and still caches it.
+    /// Returns true if the batch's cache contains the manifest of this digest.
     #[must_use]
     pub fn has_read(&self, digest: &Digest) -> bool {
         self.nodes.has(digest)
@@ -304,7 +304,7 @@ impl Batch {
         self.nodes.get(self.source.as_ref(), digest).await
     }
 
-    /// Reserves reads in the source's pull quota for the manifests that the batch has not cached.
+    /// Reserves reads in the source's pull quota for the manifests that are not in the batch's cache.
     pub(super) async fn reserve_reads(
         &self,
         manifests: impl Iterator<Item = Digest>,
@@ -365,8 +365,8 @@ impl Batch {
         self.incomplete_lists.lock().insert(subject, present);
     }
 
-    /// If the source lists a referrer of `subject` but does not have the referrer, returns the listed referrers that the
-    /// source has. Otherwise returns `None`.
+    /// If the source lists a referrer of `subject` but does not have the referrer, returns the listed referrers that
+    /// the source has. Otherwise returns `None`.
     #[must_use]
     pub fn incomplete_list(&self, subject: &Digest) -> Option<Vec<Digest>> {
         self.incomplete_lists.lock().get(subject).cloned()

@@ -105,7 +105,7 @@ pub enum Event {
     TransferStarted(Arc<Transfer>),
     /// All bytes of the blob arrived and were committed.
     TransferFinished(Arc<Transfer>),
-    /// The transfer failed for this reason. The copy may send the blob again, in another transfer.
+    /// The transfer failed for this reason. The copy can send the blob again in a new transfer.
     TransferFailed(Arc<Transfer>, String),
     /// The tag of a signature was written. The tag of the signed image is written later.
     SignatureArrived(Box<Arrival>),
@@ -126,7 +126,7 @@ pub struct BlobCounts {
     pub found: u64,
 }
 
-/// Item that should have been copied with a digest and was not copied: a referrer or a signature.
+/// Referrer or signature that a copy skipped.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LeftBehind {
     /// Name of the item, such as `referrer sha256:… of sha256:…` or `signature sha256-….sig`.

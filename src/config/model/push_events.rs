@@ -1,4 +1,4 @@
-//! Push events: the address on which the daemon receives them, their senders, and the secrets that authenticate the
+//! Configuration of push events: the address on which the daemon receives events, the senders, and the secrets of the
 //! senders.
 
 use std::collections::BTreeMap;

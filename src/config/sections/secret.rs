@@ -119,7 +119,7 @@ fn read_content(reader: &Reader<'_>, value: &Value<'_>, path: &Path) -> Option<S
     Secret::read_file(path).map_err(refuse).ok()
 }
 
-/// Warns about a file of a secret that every user of the machine can change.
+/// Warns if every user of the machine can change the file of a secret.
 fn warn_about_permissions(reader: &Reader<'_>, value: &Value<'_>, path: &Path) {
     let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
     if mode & WRITABLE_BY_ALL != 0 {
