@@ -1,5 +1,5 @@
-//! Translation of regclient's regsync configuration: `creds`, `defaults` and `sync`. Values may be Go templates; see
-//! `template`.
+//! Translation of a configuration file of regsync, a program of regclient: the keys `creds`, `defaults` and `sync`.
+//! Values can contain Go templates, which `template` parses.
 
 mod content;
 mod creds;
@@ -87,7 +87,8 @@ fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, readin
     }
 }
 
-/// Translates `repos`, which selects repositories of a registry. Other entries have only one repository.
+/// Translates `repos`, which selects the repositories that an entry of type `registry` copies. An entry of another type
+/// has only one repository.
 fn set_repositories(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut Reading) {
     let Some(view) = fields.get("repos") else { return };
     let rules = reading.fields(view, "`repos`");
@@ -111,7 +112,8 @@ fn set_repositories(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading:
     }
 }
 
-/// Returns the sets of tags, at least one. Each set becomes an entry.
+/// Returns the tag sets of an entry, at least one. Each tag set becomes a separate entry. An empty set selects every
+/// tag.
 fn read_tag_sets<'n>(
     kind: &str,
     fields: &Fields<'n>,
@@ -126,7 +128,6 @@ fn read_tag_sets<'n>(
                 comments.push(reading.add_remark(view, format!("`{key}` is skipped: an image is one tag")));
             }
             (_, "tagSets") => views.extend(reading.items(view, "`tagSets`")),
-            // If `tagSets` is also present, an empty `tags` adds no tags. It does not select every tag.
             _ => tags = Some(view.clone()),
         }
     }
@@ -136,7 +137,7 @@ fn read_tag_sets<'n>(
         comments.extend(unsupported_keys(&set, &[&keys::TAGS], "a set of tags", reading));
         sets.push(set);
     }
-    // A set of `tagSets` without rules selects every tag; `tags` without rules is ignored.
+    // An item of `tagSets` without rules selects every tag. If `tags` has no rules, regsync ignores `tags`.
     let chooses = |set: &Fields<'n>, reading: &mut Reading| {
         keys::TAGS.iter().any(|(key, _)| !reading.texts_of(set, key).is_empty())
     };
@@ -173,7 +174,8 @@ fn read_ends(
     Some((source, target))
 }
 
-/// Returns the ranges of versions. Each range becomes an entry; `None` means every version.
+/// Returns the version ranges of a tag set, at least one. Each range becomes a separate entry. `None` means every
+/// version.
 fn read_ranges(set: &Fields<'_>, reading: &mut Reading) -> Vec<Option<String>> {
     let ranges: Vec<Option<String>> =
         reading.texts_of(set, "semverRange").into_iter().filter(|range| !range.is_empty()).map(Some).collect();
@@ -188,8 +190,8 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     if varies && kind != "repository" {
         entry.skip("the templates cannot be translated");
     } else if kind == "registry" {
-        // regsync treats the source as a host, lists the repositories of that host, and then parses their names as
-        // references.
+        // regsync lists the repositories of this host, and then parses `HOST/REPOSITORY` as a reference. If
+        // `names_host` is false for the host, the reference is at Docker Hub.
         if !texts[0].split('/').next().is_some_and(names_host) {
             entry.skip("regsync lists repositories of this registry, but reads them at Docker Hub");
         }
@@ -220,15 +222,17 @@ fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &O
     [entry.source, entry.target] = texts;
 }
 
-/// Translates an image. The entry selects its tag, and pins it if the source names a digest. A copy to another tag
-/// renames the tag.
+/// Translates an entry of type `image`, which copies one tag.
+///
+/// - If the source has a digest, the new entry pins the tag to this digest.
+/// - If the source has no digest, and the target has another tag than the source, the new entry renames the tag.
 fn set_image(entry: &mut Entry, texts: &mut [String; 2]) {
     let read = texts.each_ref().map(|text| text.parse::<Reference>().ok());
     let [Some(source), Some(target)] = read else { return };
     let tag = |one: &Reference| one.tag.as_ref().map_or_else(|| "latest".to_owned(), ToString::to_string);
     let pin = |digest: &Digest| format!("@{digest}");
     let chosen = match (&source.digest, &target.digest) {
-        // The target's tag gets the content of the digest, even if the source also names another tag.
+        // regsync copies the digest to the target's tag, and ignores a tag of the source.
         (Some(digest), None) => format!("{}{}", tag(&target), pin(digest)),
         (Some(digest), Some(other)) if digest == other => pin(digest),
         (None, None) => {
@@ -273,8 +277,8 @@ fn set_options(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     translate_content(entry, keys, reading);
 }
 
-/// Returns true if a template produces a reference and not a tag. The function checks the text outside of the actions,
-/// and the action for the name of a reference.
+/// Returns true if a template of `backup` produces a reference and not a tag. A reference contains `:` or `/` outside
+/// of `{{…}}`, or contains `.Ref.CommonName`.
 fn is_reference(template: &str) -> bool {
     let outside = template.split("{{").enumerate().map(|(at, part)| match part.split_once("}}") {
         Some((_, behind)) if at > 0 => behind,
@@ -283,8 +287,8 @@ fn is_reference(template: &str) -> bool {
     template.contains(".Ref.CommonName") || outside.into_iter().any(|text| text.contains([':', '/']))
 }
 
-/// Translates the `schedule` or `interval` of an entry, otherwise of `defaults`. An entry whose schedule has no
-/// equivalent is skipped.
+/// Translates the `schedule` or `interval` of an entry. If the entry has neither key, uses the keys of `defaults`. If
+/// the schedule has no equivalent in transship, skips the entry.
 fn set_schedule(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
     let mut read = |fields: &Fields<'_>| {
         let cron = reading.text_of(fields, "schedule");

@@ -1,27 +1,31 @@
-//! Parser of image-syncer's sources and destinations (`pkg/utils/url.go`): a repository with all its tags, with a list
-//! of tags, with a digest, or with an expression between slashes.
+//! Parser of the sources and destinations in a file of image-syncer (`pkg/utils/url.go` in image-syncer):
+//!
+//! - `quay.io/app`: all tags of the repository
+//! - `quay.io/app:v1,v2`: the listed tags
+//! - `quay.io/app@sha256:…`: one digest
+//! - `quay.io/app:/b+/`: all tags that the regular expression `b+` matches
 
 use crate::config::Node;
 use crate::oci::{Reference, Tag};
 
-/// Repository with the images that a rule names.
+/// Parsed source or destination: a repository, and the images that are selected in the repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) repository: String,
     pub(super) images: Images,
 }
 
-/// Images of a repository.
+/// Selected images of a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Images {
     All,
     Tags(Vec<String>),
     Digest(String),
-    /// Regular expression, which matches anywhere in a tag.
+    /// Regular expression. A tag is selected if any part of the tag matches the expression.
     Expression(String),
 }
 
-/// Parses a source or a destination. `None` if image-syncer would refuse the text too.
+/// Parses a source or a destination. Returns `None` for a text that image-syncer also refuses.
 pub(super) fn parse_image(text: &str) -> Option<Image> {
     if let Ok(reference) = text.parse::<Reference>() {
         let images = match (&reference.digest, &reference.tag) {
@@ -48,7 +52,8 @@ pub(super) fn parse_image(text: &str) -> Option<Image> {
     Some(Image { repository: first.repository.to_string(), images: Images::Tags(tags) })
 }
 
-/// Returns true if a pair of a file looks like a rule: an image with one or several destinations.
+/// Returns true if a key and its value look like a rule of image-syncer, such as `quay.io/app: mirror.example/app`. The
+/// value is a destination or a list of destinations.
 pub(crate) fn is_rule(source: &str, destinations: &Node) -> bool {
     let is_place = |node: &Node| matches!(node, Node::Text(text) if text.contains('/'));
     let has_places = match destinations {
