@@ -1,4 +1,4 @@
-//! Errors of the journal: one variant for each remedy that an operator has.
+//! Errors of the journal, such as a full disk or a damaged file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::file_header::{APPLICATION_ID, VERSION};
 /// Failure of the journal. Each variant contains the path of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The file does not exist, and the journal was opened for reading only.
+    /// The caller opened the journal for reading only, but the file does not exist.
     #[error(
         "there is no journal at {}: the first run creates it, at the path that `daemon.journal` of sync.yaml sets",
         path.display()
@@ -24,7 +24,7 @@ pub enum JournalError {
     Open {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The folder of the file does not exist and cannot be created.
@@ -39,7 +39,7 @@ pub enum JournalError {
         path: PathBuf,
         /// Deepest folder of the path that exists.
         existing: PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// A newer version of transship wrote the file.
@@ -55,7 +55,8 @@ pub enum JournalError {
         /// Newest version that this program supports.
         known: u32,
     },
-    /// An older version of transship wrote the file, and the journal was opened for reading only, without a migration.
+    /// An older version of transship wrote the file. The caller opened the journal for reading only, so transship
+    /// cannot migrate the file.
     #[error(
         "the journal {} has version {found}, this program needs version {known}: the next `transship run` or `once` \
          migrates it",
@@ -87,7 +88,8 @@ pub enum JournalError {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The files of the journal were removed or replaced while the journal was open, and could not be restored.
+    /// While the journal was open, another program removed or replaced the files of the journal. transship could not
+    /// restore the files.
     #[error(
         "the files of the journal {} were removed or replaced, and transship cannot restore them: {reason}",
         path.display()
@@ -114,7 +116,7 @@ pub enum JournalError {
     Damaged {
         /// Path of the file.
         path: PathBuf,
-        /// Column and value, or the error of the database.
+        /// Column and its invalid value, or the error of the database.
         reason: String,
     },
     /// Any other error of the database.
@@ -134,13 +136,14 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Returns true if only a person can make the file usable: a restart of the program meets the same error.
+    /// Returns true if every restart of the program fails with the same error until a person repairs or replaces the
+    /// file.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Foreign { .. } | Self::Newer { .. })
     }
 
-    /// Converts the error of a folder that cannot be created into the variant with the matching remedy.
+    /// Converts an error of creating the journal's folder.
     pub(super) fn from_folder(path: &Path, folder: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },
@@ -151,7 +154,7 @@ impl JournalError {
         }
     }
 
-    /// Converts an error of SQLite into the variant with the matching remedy.
+    /// Converts an error of SQLite.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         if let rusqlite::Error::FromSqlConversionFailure(_, _, reason) = &source {
@@ -173,8 +176,9 @@ impl JournalError {
     }
 }
 
-/// Returns the command that copies the readable records of a journal to a new file. `.clone` reads past damaged pages
-/// in every build of `sqlite3`; `.recover` does not work in Debian's. `.clone` does not copy the numbers of the header.
+/// Returns the command that copies the readable records of a journal to a new file. The command uses `.clone`, because
+/// `.recover` does not work in Debian's build of `sqlite3`. `.clone` does not copy the application id and the version,
+/// so the command also sets these two numbers.
 fn recovery_command(path: &Path) -> String {
     let path = path.display();
     format!(

@@ -1,4 +1,4 @@
-//! Creation of the journal's file with its mode, and new SQLite connections to it.
+//! Creation of the journal's file, and new SQLite connections to the file.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -15,7 +15,8 @@ use crate::regular_file;
 /// Maximum time to wait while another process locks the journal.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Creates the file if it is missing. Returns the canonical path, which is the same in all processes.
+/// Creates the file and its folder if they are missing. Returns the canonical path of the file (absolute, without
+/// symbolic links).
 pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     let failed = |error| unopened(path, error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -23,8 +24,9 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
         created.map_err(|error| JournalError::from_folder(path, folder, error))?;
     }
     expect_regular(path)?;
-    // SQLite creates the log and its index with the mode of this file. An existing file is not opened here: closing it
-    // would release the locks that this process holds through another descriptor (fcntl(2), "Advisory record locking").
+    // SQLite gives its files `-wal` and `-shm` the mode of this file. Do not open an existing file here: when a process
+    // closes any descriptor of a file, the process loses all its locks on the file (fcntl(2), "Advisory record
+    // locking").
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
@@ -34,8 +36,8 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     Ok(path)
 }
 
-/// Returns an error if the journal is not a regular file, or if a file that SQLite keeps beside the journal is not a
-/// regular file. SQLite would block on a pipe, or write to a device.
+/// Returns an error if one of these files exists and is not a regular file: the journal, and the files that SQLite
+/// keeps beside the journal. SQLite would block on a pipe, or write to a device.
 pub(super) fn expect_regular(path: &Path) -> Result<(), JournalError> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_owned();
@@ -55,17 +57,16 @@ pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {
     }
 }
 
-/// Maximum number of prepared statements in the connection's cache. It is larger than the number of statements in the
+/// Maximum number of prepared statements in the connection's cache. The cache has space for all statements of the
 /// program.
 const CACHED_STATEMENTS: usize = 64;
 
-/// Size in bytes to which SQLite truncates the log after a checkpoint. By default, SQLite starts a checkpoint when the
-/// log has about this size. A reader may delay the checkpoint, and the log then grows further.
+/// Size in bytes to which SQLite truncates the write-ahead log after a checkpoint. While a reader delays the
+/// checkpoint, the log can be larger.
 const LOG_LIMIT: i64 = 4 << 20;
 
-/// Size of a connection's page cache, in KiB. The system caches the file as well, so a larger cache has little effect.
-/// Each page that a run appends stays in the cache until the cache is full. With SQLite's default of 2 MB, memory grew
-/// for about five thousand runs.
+/// Size of a connection's page cache, in KiB. The operating system also caches the file, so a larger cache has little
+/// effect.
 const CACHE_KIB: i64 = 512;
 
 pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
@@ -82,7 +83,8 @@ pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, Journa
     Ok(connection)
 }
 
-/// Returns the system's error for a file that SQLite could not open. Returns `None` if the system can open the file.
+/// Returns the operating system's error for a file that SQLite could not open. Returns `None` if the operating system
+/// can open the file.
 fn system_error(path: &Path, mode: OpenFlags) -> Option<JournalError> {
     let writes = mode.contains(OpenFlags::SQLITE_OPEN_READ_WRITE);
     let error = OpenOptions::new().read(true).append(writes).open(path).err()?;

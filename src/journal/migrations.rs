@@ -7,7 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::JournalError;
 use super::file_header::{APPLICATION_ID, VERSION};
 
-/// Migrations, one for each version. Never change a released migration: add a new migration at the end.
+/// Migrations: SQL statements, one text for each version. Never change a released migration: add a new migration at the
+/// end.
 ///
 /// Times are UTC texts of fixed width. The alphabetical order of these texts is the order of the times.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -292,7 +293,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, migrations: &[&s
     transaction.commit().map_err(failed)
 }
 
-/// Returns an error if the version of the journal is not the latest version. Changes nothing.
+/// Returns an error if the journal does not have the latest version. Does not change the journal.
 pub(super) fn require_latest(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let found = version(connection, path, MIGRATIONS)?;
     match found {
