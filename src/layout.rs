@@ -1,24 +1,27 @@
 //! OCI image layout on disk (image-spec, "Image Layout Specification"), as a source and a target of copies.
 //!
-//! A layout is one repository: tags are the names of `index.json`'s entries, manifests and blobs are files under
-//! `blobs/`. Invariants:
+//! A layout is one repository. The tags are the names of the entries in `index.json`. Manifests and blobs are files
+//! below `blobs/`. Invariants:
 //!
-//! - Writers put content into a temporary file, sync it, rename it to its digest and sync its folder before anything
-//!   names the digest. Writers replace `index.json` as a whole, under a lock that the writers of all processes take,
-//!   and read it again under that lock. So a crash at any time leaves a layout that can be read and written.
-//! - Reading takes no lock and creates nothing: a layout on a read-only mount is a good source.
-//! - Below the layout's folder, no read and no write follows a symbolic link, and only regular files are opened.
-//! - A name of two images resolves to neither image. A listing reports untagged content with its digest.
-//! - Entries that other tools wrote into `index.json` keep their bytes. Other tools do not know the lock, so they must
-//!   not write at the same time.
+//! - After a crash at any time, the layout can be read and written. A writer puts content into a temporary file, syncs
+//!   the file, renames the file to its digest, and syncs the folder. Manifests and `index.json` name the digest only
+//!   after the sync of the folder.
+//! - A writer replaces `index.json` as a whole. The writer holds a lock that excludes the writers of all processes, and
+//!   reads `index.json` again under the lock.
+//! - Reading takes no file lock and creates no file. So a layout on a read-only mount can be a source.
+//! - Below the layout's folder, transship follows no symbolic link, and opens only folders and regular files.
+//! - If `index.json` gives the same name to two images, the name resolves to no image.
+//! - A listing of the tags reports untagged images as skipped, with their digests.
+//! - Entries that other tools wrote into `index.json` keep their bytes. Other tools do not use the lock, so other tools
+//!   must not write at the same time.
 //!
-//! A layout may also be one tar file, an OCI archive: [`Layout::open_archive`]. Its writes become visible together, by
-//! [`Layout::publish`]. A tree of layouts is a folder with one layout for each repository: [`find_layouts`].
+//! A layout can also be one tar file, an OCI archive ([`Layout::open_archive`]). [`Layout::publish`] makes all writes
+//! to an archive visible at once. A tree of layouts is a folder with one layout for each repository ([`find_layouts`]).
 //!
-//! Images with Docker media types are stored verbatim like any other image. skopeo 1.9 ignores entries with other than
-//! OCI media types, so it does not find such a tag.
+//! A layout stores images with Docker media types unchanged. skopeo 1.9 does not find the tags of such images, because
+//! skopeo reads only entries with OCI media types.
 //!
-//! Deliberately absent: garbage collection of blobs, and a cache of more than the last `index.json` that was read.
+//! transship never deletes unused blobs from a layout.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -82,8 +85,7 @@ pub struct Layout {
     calls: Calls,
     facts: Arc<Facts>,
     changes: Arc<Changes>,
-    /// Lock within this process. The task that has this lock polls the file lock, and the other tasks of this layout
-    /// wait without polling.
+    /// Lock between the writing tasks of this value. Only the task that has this lock polls for the file lock.
     writer: Arc<tokio::sync::Mutex<()>>,
     /// Number of runs in progress that may write.
     runs: AtomicUsize,
@@ -92,24 +94,26 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Returns the layout at `path` without reading or writing anything. Listing the tags of a missing layout fails
-    /// with [`ErrorKind::NotFound`]; the first write of content creates the layout.
+    /// Returns the layout in the folder `path`. Does not read or write files. If the layout does not exist, a listing
+    /// of its tags fails with [`ErrorKind::NotFound`], and the first write of content creates the layout.
     #[must_use]
     pub fn open(path: &Path) -> Arc<Self> {
         Self::open_as("oci-layout", path, Disk::new(path))
     }
 
-    /// Returns the layout of one repository in the tree of layouts below the folder `root`. Unlike [`Layout::open`],
-    /// the folder may contain the folders of other layouts before the layout is created, and links below `root` are
-    /// not followed.
+    /// Returns the layout of the repository `name` in the tree of layouts below the folder `root`. Does not read or
+    /// write files. There are two differences from [`Layout::open`]:
+    ///
+    /// - The folder of a new layout can already contain folders of other layouts.
+    /// - transship follows no symbolic link below `root`.
     #[must_use]
     pub fn open_in_tree(root: &Path, name: &RepositoryName) -> Arc<Self> {
         Self::open_as("oci-layout", &root.join(name.as_str()), Disk::in_tree(root, name))
     }
 
-    /// Returns the archive at `path` without reading or writing anything. Written content is in a new file beside the
-    /// archive until [`Layout::publish`] replaces the archive. This value reads the new file too; another value for the
-    /// same path reads only the archive.
+    /// Returns the archive at `path`. Does not read or write files. Writes go to a new file beside the archive, and
+    /// [`Layout::publish`] replaces the archive by the new file. Before `publish`, this value reads the new file, and
+    /// other values for the same path read the old archive.
     #[must_use]
     pub fn open_archive(path: &Path) -> Arc<Self> {
         Self::open_as("oci-archive", path, Disk::in_archive(path))
@@ -129,7 +133,8 @@ impl Layout {
         })
     }
 
-    /// Runs `work` on the files, in a thread that may block. `work` completes even if the future is dropped.
+    /// Runs `work` on the files, in a thread for blocking calls. If the caller drops the future after `work` has
+    /// started, `work` still runs to its end.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Disk) -> Result<T, Fault> + Send + 'static,
@@ -143,7 +148,7 @@ impl Layout {
         Arc::clone(&self.writer).lock_owned().await
     }
 
-    /// Runs `work` while no other task or process changes the layout. Creates the layout if it is missing.
+    /// Runs `work` while no other task or process changes the layout. If the layout is missing, creates the layout.
     async fn under_lock<T: Send + 'static>(
         &self,
         guard: WriterGuard,
@@ -151,7 +156,7 @@ impl Layout {
     ) -> Result<T, Fault> {
         self.on_disk(Disk::create_root).await?;
         let started = tokio::time::Instant::now();
-        // Polling instead of a blocking wait makes the wait cancellable and bounded.
+        // Poll for the lock: a blocking wait could not be cancelled and has no time limit.
         let lock = loop {
             if let Some(lock) = self.on_disk(Disk::try_lock).await? {
                 break lock;
@@ -162,7 +167,7 @@ impl Layout {
             tokio::time::sleep(LOCK_POLL).await;
         };
         self.on_disk(move |disk| {
-            // Both guards live as long as the work, not as long as the future that awaits it.
+            // `work` owns both guards. So the locks last until `work` ends, even if the caller drops the future.
             let _held = (guard, lock);
             disk.create_content()?;
             work(disk)
@@ -170,7 +175,7 @@ impl Layout {
         .await
     }
 
-    /// Creates the layout if it is incomplete, and once removes the temporary files of killed writers.
+    /// Creates the missing files of the layout. The first call also removes the temporary files of killed writers.
     async fn prepare(&self) -> Result<(), Fault> {
         if !self.on_disk(Disk::is_complete).await? {
             self.under_lock(self.acquire_writer().await, |_| Ok(())).await?;
@@ -185,8 +190,8 @@ impl Layout {
         self.tidied.get_or_try_init(tidy).await.copied()
     }
 
-    /// Prepares the layout and runs `work`, which writes content. If another run publishes the archive in between, new
-    /// writes are started.
+    /// Prepares the layout and runs `work`, which writes content. If another run publishes the archive between these
+    /// two steps, repeats both steps.
     async fn write_content<T: Send + 'static>(
         &self,
         work: impl Fn(&Disk) -> Result<T, Fault> + Clone + Send + 'static,
@@ -210,7 +215,7 @@ impl Layout {
                     (Ok(tag), Named::One(pointer)) => {
                         list.push(TagEntry::Tag(tag, disk.stored_size(pointer)?.map(|_| pointer.digest)))
                     }
-                    // Resolving the tag returns the error that explains why the tag has no digest.
+                    // If a caller resolves this tag, `find` returns the reason for the missing digest as an error.
                     (Ok(tag), _) => list.push(TagEntry::Tag(tag, None)),
                     (Err(_), named) => skipped.add_name(name, &named),
                 }
@@ -295,7 +300,7 @@ impl Layout {
     }
 
     async fn remove(&self, reference: &ManifestRef) -> Result<(), Fault> {
-        // Deleting from a missing layout must not create it.
+        // Without this check, a deletion from a missing layout would create the layout.
         if self.on_disk(|disk| Ok(disk.read_index()?.is_none())).await? {
             return Ok(());
         }
@@ -351,7 +356,8 @@ impl Source for Layout {
         stream::once(list).flatten().boxed()
     }
 
-    /// A tag whose manifest file is missing or has another length resolves to `None`: a target must write it again.
+    /// If the manifest file of a tag is missing, or has another length than the entry in `index.json` states, returns
+    /// `None`. Then a copy to this layout writes the tag again.
     async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
         self.find(reference).await.map_err(self.context.to_error(Step::Resolve, reference))
     }
@@ -382,7 +388,7 @@ impl Source for Layout {
 
 #[async_trait]
 impl Target for Layout {
-    /// A file of another length does not count as the blob, so that the next upload repairs the layout.
+    /// If the file of the blob has a wrong length, returns false, so the next upload repairs the layout.
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let wanted = blob.clone();
         let size = self.on_disk(move |disk| disk.blob_size(&wanted.digest)).await;
@@ -399,7 +405,7 @@ impl Target for Layout {
         }
     }
 
-    /// A layout has no other repositories, so it never mounts a blob.
+    /// A layout has no other repositories, so this function never mounts a blob.
     async fn begin_upload(&self, blob: &Descriptor, _from: Option<&RepositoryName>) -> Result<UploadStart, StoreError> {
         let length = blob.size;
         let begin = self.write_content(move |disk| disk.create_temporary(length));
@@ -408,8 +414,9 @@ impl Target for Layout {
         Ok(UploadStart::Session(Box::new(upload::Session { disk, calls, context, digest: blob.digest, file })))
     }
 
-    /// The manifest is durable before its tag is written. Moving a tag removes the entry of the previous manifest,
-    /// unless the previous manifest is a referrer. The content of the previous manifest stays.
+    /// Makes the manifest durable, and then writes the tag. If the tag moves, the entry of the previous manifest is
+    /// removed from `index.json`, but the file of the previous manifest stays. A referrer keeps its entry, without the
+    /// tag.
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
         let subject = tag.map_or_else(|| manifest.digest().to_string(), Tag::to_string);
         self.write_manifest(manifest, tag).await.map_err(self.context.to_error(Step::WriteManifest, subject))?;
@@ -421,7 +428,7 @@ impl Target for Layout {
         self.list_manifest(manifest, None).await.map_err(self.context.to_error(Step::WriteManifest, digest))
     }
 
-    /// The blobs of a manifest stay: other manifests may use them.
+    /// Does not delete the blobs of a manifest, because other manifests can use the same blobs.
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
         self.remove(reference).await.map_err(self.context.to_error(Step::Delete, reference))
     }
@@ -430,7 +437,7 @@ impl Target for Layout {
 /// Guard of the lock for the writing tasks of one layout.
 type WriterGuard = tokio::sync::OwnedMutexGuard<()>;
 
-/// Returns the outcome of a change of `index.json`. The sender is dropped only when the program shuts down.
+/// Returns the outcome of a change of `index.json`. If the sender was dropped, the program is shutting down.
 fn into_result(outcome: Result<Outcome, tokio::sync::oneshot::error::RecvError>) -> Result<(), Fault> {
     outcome.unwrap_or_else(|_| Err(Arc::new(Fault::Ending))).map_err(Fault::Shared)
 }
@@ -452,8 +459,9 @@ impl ErrorContext {
     }
 }
 
-/// Returns the same absolute path for every spelling of a path, without reading the disk. A folder that is reached
-/// through a symbolic link has two paths. Then blobs that both paths share are sent twice, which is harmless.
+/// Returns the absolute path without `.` and `..`. Does not read the disk. So if a symbolic link leads to a folder, the
+/// link and the folder have different results. If runs use both paths, transship sends their common blobs twice, which
+/// is harmless.
 fn lexically_absolute(path: &Path) -> std::path::PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut normal = std::path::PathBuf::new();

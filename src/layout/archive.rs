@@ -1,11 +1,12 @@
 //! OCI archive: one tar file with the files of an image layout, as `skopeo` and `podman` write it.
 //!
-//! - A reader opens the file and reads the headers once. Content is read from its position in the file, so nothing is
+//! - A reader reads the headers of the tar file once, and then reads content at its position in the file. Nothing is
 //!   unpacked to disk.
-//! - The first write starts a new file beside the archive, with a copy of the archive's content. Blobs are added to the
-//!   new file at once, and [`Archive::publish`] replaces the archive as a whole. So a killed process leaves the old
-//!   archive.
-//! - The process that writes has a lock on the new file. The next writer removes a new file that a killed process left.
+//! - The first write creates a new file beside the archive, and copies the archive's content to the new file. All
+//!   writes go to the new file. [`Archive::publish`] replaces the archive by the new file. If the process is killed
+//!   before `publish`, the old archive stays.
+//! - The writing process holds a lock on the new file. If a killed process left a new file, the next writer removes
+//!   this file.
 //! - If the path is a symbolic link, the new file is beside the file to which the link points, and replaces that file.
 
 use std::fs::{self, File};
@@ -30,20 +31,20 @@ use members::{INDEX, Member, Members, read_members};
 pub(super) use staging::Region;
 use staging::{Staging, not_started};
 
-/// Maximum number of links from the path of an archive to a file that does not exist yet.
+/// Maximum number of symbolic links that `real_path` follows if the archive does not exist yet.
 const MAX_LINKS: usize = 40;
 
 /// Archive at a path.
 #[derive(Debug)]
 pub(super) struct Archive {
     path: PathBuf,
-    /// The archive as it was read last.
+    /// The archive as of the last read.
     published: Mutex<Option<Arc<Published>>>,
-    /// The new file, from the first write until it is published.
+    /// The new file. `None` before the first write and after the publication.
     staging: Arc<Mutex<Option<Staging>>>,
 }
 
-/// Archive that other processes can read.
+/// Published archive, which other processes can also read: the open file and its members.
 #[derive(Debug)]
 struct Published {
     file: Arc<File>,
@@ -74,15 +75,16 @@ impl Archive {
         staging::parent(&self.path)
     }
 
-    /// Returns the path of the new file, which has the lock.
+    /// Returns the path of the new file, which the writer locks.
     pub(super) fn new_path(&self) -> PathBuf {
         staging::new_path(&self.real_path())
     }
 
-    /// Returns the path of the file to replace. All paths of one archive have the same new file and the same lock.
+    /// Returns the path of the archive without symbolic links. So all paths of one archive lead to the same new file
+    /// and the same lock.
     fn real_path(&self) -> PathBuf {
         let mut path = self.path.clone();
-        // The links of a file that does not exist yet are followed one by one.
+        // If a link leads to a missing file, `canonicalize` fails. So this loop follows such links one by one.
         for _ in 0..MAX_LINKS {
             match (fs::canonicalize(&path), fs::read_link(&path)) {
                 (Ok(real), _) => return real,
@@ -93,8 +95,8 @@ impl Archive {
         path
     }
 
-    /// Returns the content of a file in the archive, including unpublished files; `None` if the archive does not have
-    /// the file.
+    /// Returns the content of a file in the archive; `None` if the archive does not have the file. If there is a new
+    /// file, reads the new file.
     pub(super) fn open(&self, name: &str) -> Result<Option<Content>, Fault> {
         if let Some(staging) = self.staging.lock().as_ref() {
             return Ok(staging.open(name));
@@ -105,7 +107,7 @@ impl Archive {
         }
     }
 
-    /// Returns the content of `index.json`, and the stamp of the archive if the content may be cached.
+    /// Returns the content of `index.json`. Also returns the stamp of the archive, if the caller can cache the content.
     pub(super) fn open_index(&self) -> Result<Option<(Content, Option<FileStamp>)>, Fault> {
         if let Some(staging) = self.staging.lock().as_ref() {
             return Ok(staging.open(INDEX).map(|index| (index, None)));
@@ -115,20 +117,20 @@ impl Archive {
         Ok(published.open(INDEX, &self.path)?.map(|index| (index, stamp)))
     }
 
-    /// Replaces the unpublished `index.json`. The caller must have started the writes.
+    /// Replaces `index.json` in the new file. If there is no new file, returns an error.
     pub(super) fn write_index(&self, bytes: Vec<u8>) -> Result<(), Fault> {
         let mut staging = self.staging.lock();
         staging.as_mut().ok_or_else(|| not_started(&self.path))?.set_index(bytes.into());
         Ok(())
     }
 
-    /// Returns true if the writes have started.
+    /// Returns true if there is a new file.
     pub(super) fn is_writing(&self) -> bool {
         self.staging.lock().is_some()
     }
 
-    /// Starts the writes, unless they have started. `index` is the `index.json` of a new archive. Returns false if
-    /// another process writes the archive.
+    /// Creates the new file, if there is none. If the archive does not exist, `index` becomes the `index.json` of the
+    /// new file. Returns false if another process is writing the archive.
     pub(super) fn start_writing(&self, index: &[u8]) -> Result<bool, Fault> {
         if self.is_writing() {
             return Ok(true);
@@ -168,24 +170,25 @@ impl Archive {
         Ok(true)
     }
 
-    /// Reserves the space of a file of `length` bytes. The caller must have started the writes.
+    /// Reserves space for content of `length` bytes in the new file. If there is no new file, returns an error.
     pub(super) fn reserve(&self, length: u64) -> Result<Region, Fault> {
         let mut staging = self.staging.lock();
         let started = staging.as_mut().ok_or_else(|| not_started(&self.path))?;
         Ok(Region::new(Arc::clone(&self.staging), started, length))
     }
 
-    /// Removes an unpublished file. The caller must have started the writes.
+    /// Removes a member from the new file. If there is no new file, does nothing.
     pub(super) fn remove(&self, name: &str) {
         if let Some(staging) = self.staging.lock().as_mut() {
             staging.remove(name);
         }
     }
 
-    /// Replaces the archive by the new file, durably. Does nothing if there were no writes. The caller must have the
-    /// lock of the writer.
+    /// Replaces the archive by the new file, durably. If there is no new file, does nothing. The caller must be the
+    /// only writing task of this process.
     ///
-    /// While uploads of other runs are in progress, a copy of the complete files is published, and the writes continue.
+    /// If the new file has gaps, or if other runs are uploading into the new file, publishes a copy of the complete
+    /// members. The uploads continue in the new file.
     pub(super) fn publish(&self) -> Result<(), Fault> {
         let mut guard = self.staging.lock();
         let Some(staging) = guard.as_mut() else { return Ok(()) };
@@ -200,22 +203,24 @@ impl Archive {
             staging.publish_copy()?;
         }
         let synced = staging.sync();
-        // After the rename, the new file is the archive, even if the rename is not durable. It must not be written.
+        // After the rename, the new file is the archive, even if `sync` failed. So this process must not write to the
+        // file any more.
         if !staging.has_open_regions() {
             *guard = None;
         }
         synced
     }
 
-    /// Ends the writes, and removes the new file if there is one. The caller must have the lock of the writer.
+    /// Removes the new file, if there is one. The caller must be the only writing task of this process.
     pub(super) fn discard(&self) {
         *self.staging.lock() = None;
     }
 
-    /// Opens the archive and reads its members, unless the file is the same as before. An empty file counts as absent.
+    /// Returns the published archive. If the file has not changed since the last call, does not read the headers again.
+    /// If the file is missing or empty, returns `None`.
     fn read_published(&self) -> Result<Option<Arc<Published>>, Fault> {
         let failed = |error: std::io::Error| Fault::io("open", &self.path)(error);
-        // A pipe would block without NONBLOCK.
+        // Without `NONBLOCK`, opening a pipe would block.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file: File = match openat(CWD, &self.path, flags, Mode::empty()) {
             Ok(file) => file.into(),

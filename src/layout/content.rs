@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::fault::Fault;
 
-/// Bytes of one file. Reading uses no position of the operating system, so several readers may share the open file.
+/// Bytes of one file. Reading does not use the file position of the operating system, so several readers can share the
+/// file.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// Part of an open file.
@@ -40,8 +41,8 @@ impl Content {
         }
     }
 
-    /// Reads bytes from `offset` on into `buffer`, and returns their number. 0 means the end of the content, or of a
-    /// file that was truncated meanwhile.
+    /// Reads bytes at `offset` into `buffer`, and returns the number of bytes. 0 means the end of the content. If the
+    /// file was truncated after it was opened, the content ends early.
     pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let remaining = usize::try_from(self.length().saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(remaining);
@@ -62,7 +63,7 @@ impl Content {
         Reader { content: self, offset: 0 }
     }
 
-    /// Reads all bytes, but at most `limit` bytes.
+    /// Returns all bytes. If the content is longer than `limit` bytes, returns an error.
     pub(super) fn read_up_to(&self, limit: u64, path: &Path) -> Result<Vec<u8>, Fault> {
         let actual = self.length();
         if actual > limit {

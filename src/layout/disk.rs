@@ -1,6 +1,5 @@
-//! Files of a layout, in a folder or in an archive: their paths, bounded reads, and writes that are atomic under a
-//! crash: the file then has either the old or the new content. All calls block; this module uses no tasks and no async
-//! locks.
+//! Access to the files of a layout, in a folder or in an archive. If the machine crashes during a write, the file has
+//! either its old or its new content. All calls block.
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -20,7 +19,7 @@ use super::temporary::{self, Temporary};
 use super::version::{VERSION, check_version, open_version};
 use crate::oci::{Children, Descriptor, Digest, Digester, Manifest, MediaType, RepositoryName, Tag};
 
-/// Maximum size of a manifest, in bytes: the maximum that can be configured for a registry.
+/// Maximum size of a manifest, in bytes. This is also the highest limit that `max_manifest` permits for a registry.
 const MAX_MANIFEST: u64 = 8 << 20;
 /// Maximum size of `index.json`, in bytes: enough for about 200,000 tags.
 const MAX_INDEX: u64 = 64 << 20;
@@ -39,16 +38,16 @@ pub(super) struct Disk {
     cache: IndexCache,
 }
 
-/// Place of a layout in a tree of layouts. The folder of the layout may also contain folders of other layouts.
+/// Place of a layout in a tree of layouts. The folder of the layout can also contain folders of other layouts.
 #[derive(Debug)]
 struct TreePlace {
-    /// Folder of the tree. The operator chose its path, so links in this path are followed.
+    /// Folder of the tree. The operator chose this path, so transship follows links in the path.
     root: PathBuf,
-    /// Repository of the layout. No part of its path may be a link.
+    /// Repository of the layout. No folder between `root` and the layout may be a link.
     name: RepositoryName,
 }
 
-/// Lock of the writers. An archive has its lock as long as it has unpublished files.
+/// Lock of a writer. The value is `None` for an archive, which is locked while it has unpublished files.
 pub(super) type WriterLock = Option<File>;
 
 /// Number of bytes of content that are hashed at a time.
@@ -59,29 +58,29 @@ impl Disk {
         Self { root: root.to_owned(), archive: None, tree: None, cache: IndexCache::default() }
     }
 
-    /// Creates the files of a repository's layout in a tree of layouts.
+    /// Returns the `Disk` for the layout of a repository in a tree of layouts. Does not write files.
     pub(super) fn in_tree(root: &Path, name: &RepositoryName) -> Self {
         let tree = TreePlace { root: root.to_owned(), name: name.clone() };
         Self { tree: Some(tree), ..Self::new(&root.join(name.as_str())) }
     }
 
-    /// Creates the files of the archive at a path.
+    /// Returns the `Disk` for the archive at `path`. Does not write files.
     pub(super) fn in_archive(path: &Path) -> Self {
         Self { archive: Some(Archive::new(path)), ..Self::new(path) }
     }
 
-    /// Publishes the files that were written to an archive. The files of a folder are published at once. The caller
-    /// must be the only writer of this process.
+    /// Replaces an archive by its unpublished files. Does nothing for a folder, whose files are visible immediately.
+    /// The caller must be the only writing task of this process.
     pub(super) fn publish(&self) -> Result<(), Fault> {
         self.archive.as_ref().map_or(Ok(()), Archive::publish)
     }
 
-    /// Removes the files that were written to an archive and are not published.
+    /// Removes the unpublished files of an archive. Does nothing for a folder.
     pub(super) fn discard(&self) {
         self.archive.iter().for_each(Archive::discard);
     }
 
-    /// Returns true if an archive has files that are not published.
+    /// Returns true if the layout is an archive with unpublished files.
     pub(super) fn is_staging(&self) -> bool {
         self.archive.as_ref().is_some_and(Archive::is_writing)
     }
@@ -106,12 +105,12 @@ impl Disk {
         self.root.join(member_name(digest))
     }
 
-    /// Opens the layout's folder. A missing folder is a fault.
+    /// Opens the layout's folder. If the folder is missing, returns an error.
     fn root(&self) -> Result<Folder, Fault> {
         self.find_root()?.ok_or_else(|| self.missing_layout_fault())
     }
 
-    /// Opens the layout's folder; `None` if it does not exist. Follows no link below the folder of a tree.
+    /// Opens the layout's folder; `None` if the folder does not exist. Follows no link below the root of a tree.
     fn find_root(&self) -> Result<Option<Folder>, Fault> {
         let Some(TreePlace { root, name }) = &self.tree else { return Folder::root(&self.root) };
         let mut folder = Folder::root(root)?;
@@ -122,7 +121,8 @@ impl Disk {
         Ok(folder)
     }
 
-    /// Creates the layout's folder, if it does not exist. Follows no link below the folder of a tree.
+    /// Opens the layout's folder. If the folder does not exist, creates the folder. Follows no link below the root of a
+    /// tree.
     fn make_root(&self) -> Result<Folder, Fault> {
         let Some(TreePlace { root, name }) = &self.tree else {
             create_folder(&self.root)?;
@@ -136,15 +136,15 @@ impl Disk {
         Ok(folder)
     }
 
-    /// Opens the folder of content with this digest's algorithm; `None` if it does not exist.
+    /// Opens the folder for the algorithm of the digest, such as `blobs/sha256`; `None` if the folder does not exist.
     fn open_blob_folder(&self, digest: &Digest) -> Result<Option<Folder>, Fault> {
         let Some(root) = self.find_root()? else { return Ok(None) };
         let Some(blobs) = root.folder(BLOBS)? else { return Ok(None) };
         blobs.folder(digest.algorithm())
     }
 
-    /// Opens content; `None` if it does not exist. Anything but a regular file is refused without being opened: a link
-    /// could lead out of the layout, and a pipe would block for ever.
+    /// Opens content; `None` if the content does not exist. Opens only a regular file: a link could lead out of the
+    /// layout, and a pipe would block for ever.
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Content>, Fault> {
         if let Some(archive) = &self.archive {
             return archive.open(&member_name(digest));
@@ -153,7 +153,7 @@ impl Disk {
         Ok(folder.open_file(&digest.hex())?.map(|(file, length)| Content::from_file(file, length)))
     }
 
-    /// Returns the length of content; `None` if it does not exist.
+    /// Returns the length of content in bytes; `None` if the content does not exist.
     pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Fault> {
         if let Some(archive) = &self.archive {
             return Ok(archive.open(&member_name(digest))?.map(|content| content.length()));
@@ -162,7 +162,7 @@ impl Disk {
         Ok(folder.regular(&digest.hex())?.map(|file| u64::try_from(file.st_size).unwrap_or_default()))
     }
 
-    /// Opens a blob whose file has the length that its descriptor states.
+    /// Opens a blob. Returns an error if the file has another length than the descriptor, or is shorter than `offset`.
     pub(super) fn open_whole(&self, blob: &Descriptor, offset: u64) -> Result<Content, Fault> {
         let content = self.open_blob(&blob.digest)?.ok_or_else(|| self.missing_content_fault(&blob.digest))?;
         let actual = content.length();
@@ -175,14 +175,15 @@ impl Disk {
         Ok(content)
     }
 
-    /// Returns the length of the content that an entry points at; `None` if the content is missing or the entry states
-    /// another length.
+    /// Returns the length in bytes of the content that an entry of `index.json` points at. Returns `None` if the
+    /// content is missing, or has another length than the entry states.
     pub(super) fn stored_size(&self, pointer: &Pointer) -> Result<Option<u64>, Fault> {
         let actual = self.blob_size(&pointer.digest)?;
         Ok(actual.filter(|actual| pointer.size.is_none_or(|stated| stated == *actual)))
     }
 
-    /// Returns the content that a tag points at; `None` if no entry has that name.
+    /// Returns the image that a tag points at; `None` if no entry of `index.json` has this name. Returns an error if
+    /// several images have this name, or if the entry has no valid digest.
     pub(super) fn find<'i>(&self, index: &'i Index, tag: &Tag) -> Result<Option<&'i Pointer>, Fault> {
         match index.find(tag) {
             Named::Nothing => Ok(None),
@@ -200,20 +201,20 @@ impl Disk {
         }
     }
 
-    /// Returns the fault of content that should exist and does not.
+    /// Returns the error for missing content.
     pub(super) fn missing_content_fault(&self, digest: &Digest) -> Fault {
         Fault::Lost { path: self.blob_path(digest) }
     }
 
-    /// Returns the fault of a folder that is missing or is not a layout.
+    /// Returns the error for a missing layout.
     pub(super) fn missing_layout_fault(&self) -> Fault {
         let path = self.root.clone();
         if self.archive.is_some() { Fault::NoArchive { path } } else { Fault::NoLayout { path } }
     }
 
-    /// Reads a manifest and verifies its digest; `None` if it does not exist. [`Manifest::received`] determines the
-    /// media type from the body and from `stated`, the type in an entry. If neither is the type of a manifest, the type
-    /// in any entry of `index.json` for this digest is used instead of `stated`.
+    /// Reads a manifest and verifies its digest; `None` if the manifest does not exist. `stated` is the media type in
+    /// an entry of `index.json`, if the caller has an entry. If neither the body nor `stated` gives the type of a
+    /// manifest, this function searches `index.json` for an entry with this digest and uses the type in that entry.
     pub(super) fn read_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Manifest>, Fault> {
         let Some(manifest) = self.read_manifest_alone(digest, stated)? else { return Ok(None) };
         if !manifest.media_type().is_manifest()
@@ -225,8 +226,8 @@ impl Disk {
         Ok(Some(manifest))
     }
 
-    /// Reads a manifest without `index.json`, for callers that have an `IndexGuard`: only `stated` and the body
-    /// determine the media type.
+    /// Reads a manifest like [`Self::read_manifest`], but does not read `index.json`. A caller that has an
+    /// [`IndexGuard`] must use this function, because reading `index.json` would be a deadlock.
     pub(super) fn read_manifest_alone(
         &self,
         digest: &Digest,
@@ -242,7 +243,7 @@ impl Disk {
         Ok(Some(manifest))
     }
 
-    /// Reads `index.json`; `None` if it does not exist. Waits until no other caller uses the parsed index.
+    /// Reads `index.json`; `None` if the file does not exist. Waits until no other caller has an [`IndexGuard`].
     pub(super) fn read_index(&self) -> Result<Option<IndexGuard<'_>>, Fault> {
         let mut cached = self.cache.lock();
         let last = cached.take();
@@ -259,7 +260,8 @@ impl Disk {
         Ok(Some(IndexGuard::new(index, stamp, cached)))
     }
 
-    /// Opens `index.json` of a layout of the supported version, with the stamp of the file if the index may be cached.
+    /// Opens `index.json`. Also returns the stamp of the file, if the caller can cache the index. Returns an error if
+    /// the layout has an unsupported version.
     fn open_index(&self) -> Result<Option<(Content, Option<FileStamp>)>, Fault> {
         if let Some(archive) = &self.archive {
             let Some(opened) = archive.open_index()? else { return Ok(None) };
@@ -273,7 +275,8 @@ impl Disk {
         Ok(Some((Content::from_file(file, size), stamp)))
     }
 
-    /// Replaces `index.json` as a whole. The caller must hold the lock, or another writer's tag is lost.
+    /// Replaces `index.json` as a whole. The caller must hold the lock. Without the lock, the tag of another writer
+    /// could be lost.
     pub(super) fn write_index(&self, index: &Index) -> Result<(), Fault> {
         match &self.archive {
             Some(archive) => archive.write_index(index.render()),
@@ -291,15 +294,15 @@ impl Disk {
         Ok(root.regular(INDEX)?.is_some() && root.regular(VERSION)?.is_some() && blobs.folder("sha256")?.is_some())
     }
 
-    /// Creates the layout's own folder. Refuses a folder that contains something other than a layout.
+    /// Creates the layout's folder. Returns an error if the folder contains other files and no layout.
     pub(super) fn create_root(&self) -> Result<(), Fault> {
         if let Some(archive) = &self.archive {
             return create_folder(archive.folder());
         }
         let root = self.make_root()?;
-        // A writer creates the folder of blobs and files with its own prefix first, then the version file, and then all
-        // other files. A killed writer may have created only the first ones. If the version file is still missing after
-        // the names were read, the files with other names are foreign.
+        // A writer first creates `blobs` and files with the prefix `.transship`, then the version file, then all other
+        // files. So if the version file is missing, transship did not write the files with other names. Look for the
+        // version file after reading the names, because another process can create the layout at the same time.
         let is_foreign = |name: &OsString| {
             let is_own = name == BLOBS || name.to_string_lossy().starts_with(FILE_PREFIX);
             let is_inner = self.tree.is_some() && root.has_folder(name).unwrap_or_default();
@@ -327,7 +330,8 @@ impl Disk {
         check_version(open_version(&root)?, &self.root)
     }
 
-    /// Takes the writers' lock if it is free. Closing the file releases the lock, even if the process is killed.
+    /// Takes the writers' lock; `None` if another process has the lock. The operating system releases the lock when the
+    /// file is closed, even if the process is killed.
     pub(super) fn try_lock(&self) -> Result<Option<WriterLock>, Fault> {
         if let Some(archive) = &self.archive {
             return Ok(archive.start_writing(&Index::empty().render())?.then_some(None));
@@ -340,7 +344,7 @@ impl Disk {
         }
     }
 
-    /// Creates a file for content of `length` bytes that is not verified yet.
+    /// Creates a file for `length` bytes of unverified content.
     pub(super) fn create_temporary(&self, length: u64) -> Result<NewContent, Fault> {
         if let Some(archive) = &self.archive {
             return Ok(NewContent::Region(archive.reserve(length)?));
@@ -360,8 +364,8 @@ impl Disk {
         temporary.commit(&folder, &digest.hex())
     }
 
-    /// Writes a manifest under its digest, unless an intact copy exists. An existing copy is made durable too: its
-    /// writer may not have synced the folder yet.
+    /// Writes a manifest under its digest, durably. If an intact copy exists, only syncs its folder, because the writer
+    /// of the copy may not have synced the folder yet.
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), Fault> {
         let digest = manifest.digest();
         let actual = manifest.bytes().len() as u64;
@@ -377,7 +381,8 @@ impl Disk {
         self.commit(temporary, &digest)
     }
 
-    /// Removes a manifest. Content that is not a manifest is not removed: other images may use it as a blob.
+    /// Removes the file of a manifest. Does not remove content that is not a manifest, because images can use the
+    /// content as a blob.
     pub(super) fn remove_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<(), Fault> {
         let is_manifest = match self.read_manifest_alone(digest, stated) {
             Ok(found) => found.is_some_and(|manifest| manifest.view().is_ok()),
@@ -393,9 +398,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Verifies that all children of a manifest exist, and that blobs have the length that the manifest states. Some
-    /// manifests state a wrong length, so a blob of another length is verified by its digest. Foreign layers are
-    /// skipped, because they are stored elsewhere.
+    /// Verifies that all children of a manifest exist. If a blob has another length than the manifest states, verifies
+    /// the digest of the blob, because some manifests state a wrong length. Skips foreign layers, which are stored
+    /// elsewhere.
     pub(super) fn check_children(&self, manifest: &Manifest) -> Result<(), Fault> {
         let view = manifest.view()?;
         let children = match &view.children {
@@ -405,7 +410,7 @@ impl Disk {
         for child in children.into_iter().filter(|child| !child.is_foreign()) {
             let missing =
                 |problem| Fault::Missing { digest: child.digest, path: self.blob_path(&child.digest), problem };
-            // The sizes of child manifests are not checked: an index may state a wrong size, or no size.
+            // Do not check the sizes of child manifests: some indexes state a wrong size or no size.
             let has_length = view.blobs().iter().any(|blob| blob.digest == child.digest);
             match self.blob_size(&child.digest)? {
                 None => return Err(missing("does not exist")),
@@ -418,7 +423,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Returns true if the content hashes to its digest. Reads the whole content.
+    /// Returns true if the content has this digest. Reads the whole content.
     fn is_intact(&self, digest: &Digest) -> Result<bool, Fault> {
         let Some(content) = self.open_blob(digest)? else { return Ok(false) };
         let (mut digester, mut piece) = (Digester::like(digest), vec![0; HASHED_AT_ONCE]);
@@ -431,7 +436,7 @@ impl Disk {
         }
     }
 
-    /// Removes the temporary files of dead writers and returns their number.
+    /// Removes the temporary files of killed writers. Returns the number of removed files.
     pub(super) fn remove_leftovers(&self) -> Result<usize, Fault> {
         if self.archive.is_some() {
             return Ok(0);
@@ -443,7 +448,7 @@ impl Disk {
     }
 }
 
-/// Returns the name of content within an archive, or its path below a folder.
+/// Returns the path of content below the layout's folder, which is also its name in an archive: `blobs/sha256/…`.
 fn member_name(digest: &Digest) -> String {
     format!("{BLOBS}/{}/{}", digest.algorithm(), digest.hex())
 }

@@ -1,4 +1,5 @@
-//! Failures of file operations, before each becomes a [`StoreError`](crate::store::StoreError) of one step.
+//! Errors of operations on a layout. The layout converts each error into a [`StoreError`](crate::store::StoreError),
+//! which also names the step.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use crate::oci::{Digest, ManifestError};
 use crate::store::ErrorKind;
 
-/// Failure at one path of a layout.
+/// Error of an operation on a layout.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error("cannot {doing} {path}: {}", system_message(.source))]
@@ -70,12 +71,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Returns a function for `map_err` after an operation on `path`: `cannot DOING PATH: …`.
+    /// Returns a function for `map_err` that creates a [`Fault::Io`] with the message `cannot DOING PATH: …`.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
-    /// Returns the reason without the path of a failed operation: `permission denied`.
+    /// Returns the message without the path if the operating system reported the error, such as `permission denied`.
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Io { source, .. } => system_message(source),
@@ -83,7 +84,7 @@ impl Fault {
         }
     }
 
-    /// Returns a function for `map_err` after parsing JSON from `path`.
+    /// Returns a function for `map_err` that converts a JSON error of the file at `path`.
     pub(super) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
         move |error| {
             let text = error.to_string();
@@ -92,7 +93,7 @@ impl Fault {
         }
     }
 
-    /// Returns the kind of the error, by which the caller decides how to continue.
+    /// Returns the kind of the error.
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } => kind_of(source.kind()),
@@ -125,12 +126,13 @@ fn kind_of(kind: io::ErrorKind) -> ErrorKind {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
         io::ErrorKind::Unsupported => ErrorKind::Unsupported,
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::FileTooLarge => ErrorKind::Refused,
-        // For example a full disk, an exhausted quota or a failed device: a later attempt may succeed.
+        // The cause can be, for example, a full disk, an exhausted quota or a failed device. A later attempt may
+        // succeed.
         _ => ErrorKind::Unavailable,
     }
 }
 
-/// Returns the operating system's message as a fragment: `no space left on device`, without `(os error 28)`.
+/// Returns the operating system's message without the error code, and with a small first letter: `permission denied`.
 fn system_message(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();

@@ -1,10 +1,11 @@
-//! Open folder of a layout, and access to its files by name. Symbolic links below the layout's root are not followed.
+//! Access to the folders and files of a layout, without following symbolic links below the layout's root.
 //!
-//! A layout may come from a medium that somebody else wrote. In such a layout, a link in place of `blobs` or of the
-//! lock file could redirect every write out of the layout, and a pipe would block a reader. So this module opens every
-//! folder relative to its parent, refuses links with an error that names the link, and opens only regular files. The
-//! root itself may be a link, because the operator chose the path of the root. The root of a layout in a tree is the
-//! folder of the tree.
+//! Another person may have created the layout, for example on a USB disk. In such a layout, a link in place of `blobs`
+//! could redirect every write out of the layout, and a pipe could block a reader. So this module opens every folder
+//! relative to its parent, opens only regular files, and returns an error for a link.
+//!
+//! The root itself may be a link, because the operator chose the path of the root. For a layout in a tree, the root is
+//! the folder of the tree.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,14 +20,14 @@ use rustix::io::Errno;
 
 use super::fault::Fault;
 
-/// Prefix of the names of all files that only transship uses.
+/// Prefix of the names of transship's own files, such as the lock file and temporary files.
 pub(super) const FILE_PREFIX: &str = ".transship";
 /// Flags for opening a folder.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// Flags for opening a file, besides the access mode.
+/// Flags for opening a file, in addition to the access mode.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// Open folder. The value refers to the same folder even if the folder is renamed or its path is replaced.
+/// Open folder. If another process renames the folder or replaces its path, the value still refers to the same folder.
 #[derive(Debug)]
 pub(super) struct Folder {
     open: OwnedFd,
@@ -34,7 +35,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens the layout's own folder; `None` if it does not exist. Follows links.
+    /// Opens the folder at `path`; `None` if the folder does not exist. Follows links.
     pub(super) fn root(path: &Path) -> Result<Option<Self>, Fault> {
         match fs::openat(CWD, path, FOLDER, Mode::empty()) {
             Ok(open) => Ok(Some(Self { open, path: path.to_owned() })),
@@ -43,7 +44,7 @@ impl Folder {
         }
     }
 
-    /// Opens a folder in which renames succeed and cannot be made durable.
+    /// Opens a folder in which renames succeed, but [`Self::sync`] fails.
     #[cfg(test)]
     pub(super) fn without_sync(path: &Path) -> Self {
         let open = fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -55,14 +56,14 @@ impl Folder {
         &self.path
     }
 
-    /// Opens a folder inside this folder; `None` if it does not exist.
+    /// Opens a folder inside this folder; `None` if the folder does not exist. Returns an error for a link.
     pub(super) fn folder(&self, name: impl AsRef<Path>) -> Result<Option<Self>, Fault> {
         let name = name.as_ref();
         let path = self.path.join(name);
         match fs::openat(&self.open, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(open) => Ok(Some(Self { open, path })),
             Err(Errno::NOENT) => Ok(None),
-            // For a link, the operating system returns either of these errors, depending on its version.
+            // For a link, some operating systems return `LOOP`, and others return `NOTDIR`.
             Err(Errno::LOOP | Errno::NOTDIR) => Err(match self.kind_of(name)? {
                 Some((FileType::Symlink, _)) => Fault::Link { path },
                 _ => Fault::NotFolder { path },
@@ -71,7 +72,7 @@ impl Folder {
         }
     }
 
-    /// Opens a folder inside this folder. A missing folder is created, durably.
+    /// Opens a folder inside this folder. If the folder is missing, creates the folder durably.
     pub(super) fn make_folder(&self, name: &str) -> Result<Self, Fault> {
         if let Some(existing) = self.folder(name)? {
             return Ok(existing);
@@ -84,7 +85,7 @@ impl Folder {
         self.folder(name)?.ok_or_else(|| Fault::NotFolder { path: self.path.join(name) })
     }
 
-    /// Returns the metadata of a regular file in this folder without opening it; `None` if nothing has this name.
+    /// Returns the metadata of a regular file in this folder; `None` if nothing has this name. Does not open the file.
     pub(super) fn regular(&self, name: &str) -> Result<Option<Stat>, Fault> {
         match self.kind_of(name)? {
             None => Ok(None),
@@ -108,16 +109,17 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file for reading and returns it with its length in bytes; `None` if it does not exist.
+    /// Opens a regular file for reading, and returns the file with its length in bytes; `None` if the file does not
+    /// exist.
     pub(super) fn open_file(&self, name: &str) -> Result<Option<(File, u64)>, Fault> {
-        // The type is checked before the file is opened, because opening a device can have side effects.
+        // Check the type before opening the file, because opening a device can have side effects.
         if self.regular(name)?.is_none() {
             return Ok(None);
         }
         self.open_as(name, OFlags::RDONLY)
     }
 
-    /// Opens a regular file for writing without truncating it; `None` if it does not exist.
+    /// Opens a regular file for writing, and keeps its content; `None` if the file does not exist.
     pub(super) fn open_to_write(&self, name: &str) -> Result<Option<File>, Fault> {
         if self.regular(name)?.is_none() {
             return Ok(None);
@@ -125,7 +127,7 @@ impl Folder {
         Ok(self.open_as(name, OFlags::WRONLY)?.map(|(file, _)| file))
     }
 
-    /// Opens a regular file for writing, and creates it if it is missing.
+    /// Opens a regular file for writing. If the file is missing, creates the file.
     pub(super) fn open_or_create(&self, name: &str) -> Result<File, Fault> {
         self.regular(name)?;
         let opened = self.open_as(name, OFlags::WRONLY | OFlags::CREATE)?;
@@ -138,7 +140,7 @@ impl Folder {
             Ok(open) => open.into(),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(Fault::Link { path }),
-            // This is the error for opening a pipe without a reader.
+            // Opening a pipe that has no reader returns this error.
             Err(Errno::NXIO) => return Err(Fault::NotRegular { path }),
             Err(error) => return Err(Fault::io("open", &path)(error.into())),
         };
@@ -167,13 +169,13 @@ impl Folder {
         }
     }
 
-    /// Moves a file to a name in another folder of the layout. Replaces any file or link that has that name.
+    /// Moves the file `name` to the name `new` in the folder `to`. Replaces a file or link that has the name `new`.
     pub(super) fn rename(&self, name: &str, to: &Self, new: &str) -> Result<(), Fault> {
         let renamed = fs::renameat(&self.open, name, &to.open, new);
         renamed.map_err(|error| Fault::io("replace", &to.path.join(new))(error.into()))
     }
 
-    /// Removes a file, or a link itself. Returns true if it existed.
+    /// Removes a file or a link. Does not remove the file to which a link points. Returns true if the name existed.
     pub(super) fn remove(&self, name: &str) -> Result<bool, Fault> {
         match fs::unlinkat(&self.open, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
@@ -182,7 +184,7 @@ impl Folder {
         }
     }
 
-    /// Returns the names of the folder's contents.
+    /// Returns the names of all files and folders in this folder.
     pub(super) fn names(&self) -> Result<Vec<OsString>, Fault> {
         let failed = |error: Errno| Fault::io("list", &self.path)(error.into());
         let mut names = Vec::new();
@@ -195,14 +197,13 @@ impl Folder {
         Ok(names)
     }
 
-    /// Makes renames in this folder durable.
+    /// Makes all changes of names in this folder durable.
     pub(super) fn sync(&self) -> Result<(), Fault> {
         fs::fsync(&self.open).map_err(|error| Fault::io("sync", &self.path)(error.into()))
     }
 }
 
-/// Creates the layout's own folder and its parents, each durable before the next. Follows links: the operator chose
-/// them.
+/// Creates a folder and its missing parents, durably. Follows links, because the operator chose the path.
 pub(super) fn create_folder(path: &Path) -> Result<(), Fault> {
     if path.is_dir() {
         return Ok(());
@@ -223,14 +224,14 @@ pub(super) fn create_folder(path: &Path) -> Result<(), Fault> {
     sync_folder(parent)
 }
 
-/// Makes renames in a folder durable.
+/// Makes all changes of names in a folder durable.
 pub(super) fn sync_folder(path: &Path) -> Result<(), Fault> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(Fault::io("sync", path))
 }
 
-/// Replaces a file of the layout's folder: writes a new file, syncs it, renames it over the old one. The caller must
-/// hold the lock: all writers use one name for the new file, so the next writer overwrites the file that a killed
-/// writer left.
+/// Replaces a file of the layout's folder: writes a new file, syncs the new file, and renames the new file to `name`.
+/// The caller must hold the lock, because all writers use the same name for the new file. If a killed writer left a new
+/// file, this function removes that file first.
 pub(super) fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     let new = format!("{FILE_PREFIX}.new");
     let path = root.path().join(&new);

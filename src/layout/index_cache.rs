@@ -1,4 +1,4 @@
-//! Cache of a parsed `index.json`. The cache is valid as long as the file has the same stamp.
+//! Cache of a parsed `index.json`. The cached index is valid until the stamp of the file changes.
 
 use std::fs::{File, Metadata};
 use std::ops::Deref;
@@ -9,12 +9,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::index::Index;
 
-/// Minimum age of an `index.json` that is cached. Some file systems store times in whole seconds, so a change of a
-/// younger file may leave the same stamp.
+/// Minimum age of a cached `index.json`. Some file systems store times in whole seconds, so two changes within one
+/// second can leave the same stamp.
 pub(super) const MIN_CACHED_AGE: Duration = Duration::from_secs(2);
-/// Cache of the `index.json` that was read last. The cache is locked while a caller uses an index: the file may be
-/// large, so only one parsed copy may be in memory at a time. The cache is necessary: a run resolves each of its tags,
-/// and parsing a large file for each tag would take hours.
+/// Cache of the last parsed `index.json`. A caller that uses the index holds the lock of the cache, so only one parsed
+/// copy is in memory. Without the cache, a run would parse the file again for each tag.
 pub(super) type IndexCache = Mutex<Option<CachedIndex>>;
 
 /// Parsed `index.json` with the stamp of its file.
@@ -24,26 +23,27 @@ pub(super) struct CachedIndex {
     pub(super) index: Index,
 }
 
-/// Identity of one state of a file: device, inode, length, and the times of its last changes in nanoseconds.
+/// Stamp of a file, which differs between two states of the file: device, inode, length, `mtime` and `ctime`. The times
+/// are in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileStamp([i128; 5]);
 
 impl FileStamp {
-    /// Returns the stamp of a file. `None` if the file changed so recently that a further change could leave the same
-    /// stamp.
+    /// Returns the stamp of a file. Returns `None` if the last change of the file is younger than two seconds
+    /// ([`MIN_CACHED_AGE`]).
     pub(super) fn from_file(file: &File) -> Option<Self> {
         let metadata = file.metadata().ok()?;
         let age = metadata.modified().ok()?.elapsed().ok()?;
         (age >= MIN_CACHED_AGE).then(|| Self::from_metadata(&metadata))
     }
 
-    /// Returns true if the two states of a file have the same content. A change of the mode or of the name, which
-    /// changes only the last of the values, keeps the content.
+    /// Returns true if the content is the same in both states of the file. Ignores `ctime`, because a change of the
+    /// mode or of the name changes only `ctime`.
     pub(super) fn has_same_content(&self, other: &Self) -> bool {
         self.0[..4] == other.0[..4]
     }
 
-    /// Returns the stamp of a file with this metadata, however recently the file changed.
+    /// Returns the stamp of a file with this metadata. Does not check the age of the file.
     pub(super) fn from_metadata(metadata: &Metadata) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self([
@@ -56,11 +56,11 @@ impl FileStamp {
     }
 }
 
-/// Guard of a parsed `index.json`. A caller that has a guard must not read an `index.json` again: that would be a
-/// deadlock.
+/// Parsed `index.json`, with the lock of the cache. While a caller has a guard, another read of `index.json` by the
+/// same caller would be a deadlock.
 pub(super) struct IndexGuard<'d> {
     index: Option<Index>,
-    /// Stamp of the index for the cache. If it is `Some`, dropping the guard caches the index.
+    /// Stamp of the file. If the stamp is `None`, dropping the guard does not cache the index.
     stamp: Option<FileStamp>,
     cached: MutexGuard<'d, Option<CachedIndex>>,
 }
@@ -82,12 +82,12 @@ impl Drop for IndexGuard<'_> {
 }
 
 impl<'d> IndexGuard<'d> {
-    /// Creates the guard of an index that was read under the lock of the cache.
+    /// Creates the guard. `cached` is the lock of the cache, which the caller took before reading the file.
     pub(super) fn new(index: Index, stamp: Option<FileStamp>, cached: MutexGuard<'d, Option<CachedIndex>>) -> Self {
         Self { index: Some(index), stamp, cached }
     }
 
-    /// Takes the index out of the cache, for a caller that changes it.
+    /// Returns the index for changes. The cache is empty afterwards.
     pub(super) fn into_index(mut self) -> Index {
         self.index.take().expect("only into_index takes the index, and it consumes the guard")
     }

@@ -1,4 +1,4 @@
-//! Publication of an archive, and the runs that share its new file.
+//! Publication of an archive, and the count of runs that write to the archive's new file.
 
 use std::sync::atomic::Ordering;
 
@@ -7,13 +7,16 @@ use super::disk::Disk;
 use crate::store::{Step, StoreError};
 
 impl Layout {
-    /// Replaces an archive by its new file, durably, if there is one. Does nothing for a layout in a folder.
+    /// Replaces an archive by its new file, durably. Does nothing if there is no new file, or if the layout is a
+    /// folder.
     ///
     /// # Errors
-    /// [`StoreError`] if the new file cannot be completed, or if another program has changed the archive. The archive
-    /// is unchanged then. The error is also returned if the new archive may not survive a crash of the machine.
+    /// Returns an error in these cases:
+    ///
+    /// - The new file cannot be completed, or another program has changed the archive. The old archive stays.
+    /// - The last sync fails. The new archive is in place, but a crash of the machine can undo the replacement.
     pub async fn publish(&self) -> Result<(), StoreError> {
-        // Another task may have read `index.json` to change it.
+        // Wait for any task that is changing `index.json`.
         let guard = self.acquire_writer().await;
         let publish = move |disk: &Disk| {
             let _held = guard;
@@ -22,12 +25,12 @@ impl Layout {
         self.on_disk(publish).await.map_err(self.context.to_error(Step::PublishArchive, ""))
     }
 
-    /// Counts one more run that may write. Call [`Layout::leave`] when the run ends.
+    /// Increments the number of runs that can write. When the run ends, the caller must call [`Layout::leave`].
     pub(crate) fn enter(&self) {
         self.runs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends a run. If no other run may write, the files that no run has published are removed.
+    /// Decrements the number of runs that can write. After the last run, removes the unpublished files of an archive.
     pub(crate) async fn leave(&self) {
         let guard = self.acquire_writer().await;
         if self.runs.fetch_sub(1, Ordering::Relaxed) > 1 {
@@ -38,11 +41,11 @@ impl Layout {
             disk.discard();
             Ok(())
         };
-        // The only error is the end of the program. The next writer then removes the files.
+        // This call fails only if the program is shutting down. In this case, the next writer removes the new file.
         _ = self.on_disk(discard).await;
     }
 
-    /// Returns true if an archive has files that are not published.
+    /// Returns true if the layout is an archive with unpublished files.
     pub(crate) fn is_staging(&self) -> bool {
         self.disk.is_staging()
     }

@@ -1,4 +1,4 @@
-//! Stream of a blob's bytes. Each slice is read by a separate blocking call.
+//! Stream of a blob's bytes. A separate blocking call reads each slice.
 
 use std::path::PathBuf;
 
@@ -12,11 +12,11 @@ use super::fault::Fault;
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Step};
 
-/// Maximum number of bytes per read. A stream buffers one slice.
+/// Maximum number of bytes in a slice. A stream buffers one slice.
 const SLICE: u64 = 512 << 10;
 
-/// Streams a file that has the blob's length, from `offset` on. If the file is truncated meanwhile, the stream ends
-/// early, and [`Verified`](crate::store::Verified) reports the missing bytes.
+/// Streams a blob from `offset` to the end. The caller has checked the length of the file. If the file is truncated
+/// during the read, the stream ends early, and [`Verified`](crate::store::Verified) reports the missing bytes.
 pub(super) fn stream_blob(
     opened: (Content, PathBuf),
     blob: &Descriptor,

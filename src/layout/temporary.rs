@@ -1,4 +1,4 @@
-//! Temporary files of unverified content, and the removal of temporary files of killed writers.
+//! Temporary files for unverified content, and the removal of temporary files that killed writers left.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -9,8 +9,7 @@ use bytes::Bytes;
 use super::fault::Fault;
 use super::folder::{FILE_PREFIX, Folder};
 
-/// File that is being written. Its writer holds a lock on the file. Dropping the value removes the file unless it was
-/// committed.
+/// Temporary file. The writer holds a lock on the file. Dropping the value without a commit removes the file.
 #[derive(Debug)]
 pub(super) struct Temporary {
     folder: Folder,
@@ -29,14 +28,14 @@ impl Temporary {
             let Some(file) = folder.create_new(&name)? else { continue };
             match file.try_lock() {
                 Ok(()) => {}
-                // Another process that cleans up has locked the file first and is removing it.
+                // A process that removes leftovers has locked this file first, and is removing the file.
                 Err(TryLockError::WouldBlock) => continue,
                 Err(TryLockError::Error(error)) => {
                     _ = folder.remove(&name);
                     return Err(Fault::io("lock", &folder.path().join(name))(error));
                 }
             }
-            // A process that cleans up may also have locked, removed and closed the file before this process locked it.
+            // A process that removes leftovers can also have removed the file before this process locked the file.
             if folder.names_file(&name, &file) {
                 return Ok(Self { folder, name, file, committed: false });
             }
@@ -66,20 +65,20 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.committed {
-            // If the file cannot be removed now, the next writer that cleans up removes it.
+            // If the file cannot be removed now, `remove_leftovers` of a later writer removes the file.
             _ = self.folder.remove(&self.name);
         }
     }
 }
 
-/// Removes the temporary files of dead writers and returns their number. A living writer holds a lock on its file, and
-/// the operating system releases the lock when the writer ends. So if a process gets the lock, no writer uses the file.
+/// Removes the temporary files of killed writers. Returns the number of removed files. A living writer holds a lock on
+/// its file, and the operating system releases the lock when the writer ends. So if this function gets the lock of a
+/// file, no writer uses the file.
 pub(super) fn remove_leftovers(folder: &Folder) -> Result<usize, Fault> {
     let mut removed = 0;
     for name in folder.names()? {
         let Some(name) = name.to_str().filter(|name| name.starts_with(FILE_PREFIX)) else { continue };
-        // A file that cannot be opened, locked or removed is skipped: another process may have removed it, may be about
-        // to rename it, or it is not a regular file.
+        // Skip a file that cannot be opened, locked or removed, such as the locked file of a living writer.
         if let Ok(Some(open)) = folder.open_to_write(name)
             && open.try_lock().is_ok()
             && folder.remove(name).is_ok()

@@ -237,7 +237,7 @@ async fn wrong_bytes_are_never_committed_and_leave_no_file() {
         let error = begin(&layout, &wanted).await.send(verified(pieces, &wanted)).await.unwrap_err();
         assert_eq!((error.kind, error.place.as_str()), (ErrorKind::Corrupt, "h/r"));
     }
-    // Correct bytes of another blob are not committed under this digest either.
+    // An upload for one digest also refuses correct bytes of another blob.
     let other = blob(b"other");
     let error = begin(&layout, &wanted).await.send(verified(vec![b"other"], &other)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt);
@@ -419,7 +419,7 @@ async fn referrers_are_found_by_subject_and_fallback_list() {
     assert_eq!(tag_map(&layout).await.len(), 1, "a referrer has no tag");
     assert_eq!(layout.referrers(&sbom.digest(), Listed::Possible).await.unwrap(), Referrers::default());
 
-    // A fallback list that some tool stored: a listed manifest counts only if it names the subject itself.
+    // Another tool stored a fallback list. A listed manifest is a referrer only if the manifest names the subject.
     let signature = image(b"content", json!({"subject": described(&subject.descriptor())}));
     let digest = signature.digest();
     layout
@@ -505,7 +505,7 @@ async fn read_only_layout_is_read_without_any_write() {
     assert_eq!(read(&layout, &blob(b"content"), 3).await.unwrap(), b"tent");
     layout.referrers(&manifest.digest(), Listed::Possible).await.unwrap();
     assert!(layout.has_blob(&blob(b"content")).await.unwrap());
-    // The superuser may write anywhere, so the unchanged files are the proof.
+    // The superuser can write to read-only files, so the mode proves nothing. The unchanged files are the proof.
     assert_eq!(files(&path), before);
     mode(0o755);
 }
@@ -516,7 +516,8 @@ async fn tasks_moving_tags_concurrently_lose_none() {
     let shared = Layout::open(&path);
     push_blob(&shared, b"content").await;
     let push = |n: usize| {
-        // Half of the tasks share one `Layout`, and half of them open their own, like the entries of one process.
+        // Half of the tasks share one `Layout`. Each of the other tasks has its own `Layout`, like each entry of a
+        // process.
         let layout = if n.is_multiple_of(2) { Arc::clone(&shared) } else { Layout::open(&path) };
         tokio::spawn(async move {
             let manifest = image(b"content", json!({"annotations": {"n": n.to_string()}}));

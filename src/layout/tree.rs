@@ -9,12 +9,13 @@ use super::fault::Fault;
 use super::folder::Folder;
 use crate::oci::RepositoryName;
 
-/// Names of the files of a layout. A repository with such a name in its path would be within another layout.
+/// Names of the files and folders of a layout. No part of a repository's name may be such a name: the folder of
+/// `team/blobs/x` would be inside the layout `team`.
 const FILES: [&str; 3] = ["blobs", "index.json", "oci-layout"];
-/// Maximum depth of a repository's folder.
+/// Maximum depth of a repository's folder below the root of the tree.
 const MAX_DEPTH: usize = 64;
 
-/// Reason why a tree of layouts does not have a repository.
+/// Error of a repository or a folder in a tree of layouts.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// A part of the repository's name is the name of a layout's file.
@@ -38,7 +39,7 @@ pub enum TreeError {
         /// The message of the operating system.
         reason: String,
     },
-    /// A folder below the folder of the tree cannot be read. The other layouts are known.
+    /// A folder below the folder of the tree cannot be read. The search still finds the layouts in other folders.
     #[error("cannot list {path}: {reason}")]
     FolderUnreadable {
         /// The folder.
@@ -46,7 +47,7 @@ pub enum TreeError {
         /// The message of the operating system.
         reason: String,
     },
-    /// A layout's path is not the name of a repository.
+    /// The path of a layout below the folder of the tree is not a valid repository name.
     #[error(
         "the path of the layout {path} is not a repository name: rename the folder to lower-case letters, digits, `.`, \
          `_` and `-`"
@@ -55,7 +56,7 @@ pub enum TreeError {
         /// The layout.
         path: PathBuf,
     },
-    /// The folder contains no layout.
+    /// The tree contains no layout.
     #[error("{path} contains no layout: no folder in it has an index.json")]
     Empty {
         /// The folder of the tree.
@@ -63,10 +64,10 @@ pub enum TreeError {
     },
 }
 
-/// Returns the folder of a repository's layout in a tree.
+/// Returns the folder of a repository's layout in the tree of layouts at `root`.
 ///
 /// # Errors
-/// [`TreeError::Reserved`] if the folder would be a file of another layout.
+/// [`TreeError::Reserved`] if a part of the name is the name of a layout's file, such as `blobs` in `team/blobs`.
 pub fn layout_path(root: &Path, name: &RepositoryName) -> Result<PathBuf, TreeError> {
     let reserved = |part: &&'static str| name.as_str().split('/').any(|other| other == *part);
     match FILES.iter().find(|part| reserved(part)) {
@@ -75,8 +76,9 @@ pub fn layout_path(root: &Path, name: &RepositoryName) -> Result<PathBuf, TreeEr
     }
 }
 
-/// Finds the layouts of a tree, in alphabetical order: the folders below `root` with an `index.json`. Does not follow
-/// links below `root`. Blocks.
+/// Returns the repositories of a tree of layouts, in alphabetical order. Each folder below `root` with an `index.json`
+/// is a repository. A folder that cannot be read is an error in the list. Does not follow links below `root`. The call
+/// blocks.
 #[must_use]
 pub fn find_layouts(root: &Path) -> Vec<Result<RepositoryName, TreeError>> {
     let mut found = Vec::new();
@@ -90,7 +92,7 @@ pub fn find_layouts(root: &Path) -> Vec<Result<RepositoryName, TreeError>> {
     found
 }
 
-/// Finds the layouts in the folders `names` of `folder`.
+/// Searches the subfolders `names` of `folder`, and adds the layouts to `found`.
 fn visit(
     root: &Path,
     folder: &Folder,
@@ -107,7 +109,8 @@ fn visit(
                 continue;
             }
         };
-        // An `index.json` that is a link, or cannot be inspected, is an error of its layout.
+        // If `index.json` is a link or cannot be inspected, list the folder as a layout. Reading the layout then
+        // returns the error.
         if !matches!(inner.regular("index.json"), Ok(None)) {
             let name = path.strip_prefix(root).ok().and_then(Path::to_str).and_then(|name| name.parse().ok());
             found.push(name.ok_or_else(|| TreeError::Name { path: path.clone() }));
@@ -119,7 +122,7 @@ fn visit(
     }
 }
 
-/// Returns a folder with the sorted names of the folders in it.
+/// Returns `folder` and the sorted names of its subfolders. If `folder` is `None`, returns an error.
 fn list_folders(folder: Option<Folder>, path: &Path) -> Result<(Folder, Vec<OsString>), Fault> {
     let folder = folder.ok_or_else(|| Fault::io("open", path)(Errno::NOENT.into()))?;
     let mut names = Vec::new();
@@ -177,7 +180,7 @@ mod tests {
             fs::create_dir(root.path().join(name)).unwrap();
             fs::write(root.path().join(name).join("index.json"), "{}").unwrap();
         }
-        // A name that no test can create is one that is longer than the names of a file system.
+        // No file system of the tests accepts a name of 300 characters, so opening this folder fails.
         let folder = Folder::root(root.path()).unwrap().unwrap();
         let names = ["app".into(), "a".repeat(300).into(), "base".into()].to_vec();
         let mut found = Vec::new();

@@ -1,5 +1,5 @@
-//! Upload into a layout: verified bytes go to a temporary file, which is renamed to its digest once it is complete, or
-//! to a region of an archive.
+//! Upload of a blob into a layout. In a folder, the bytes go to a temporary file, which is renamed to its digest at the
+//! end. In an archive, the bytes go to a region of the new file.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use super::new_content::NewContent;
 use crate::oci::Digest;
 use crate::store::{Step, StoreError, Upload, Verified};
 
-/// Number of bytes that are collected before a write. An upload buffers at most this number of bytes and one more
+/// Number of bytes that an upload collects before a write. An upload buffers at most this number of bytes plus one
 /// piece.
 const BATCH_BYTES: usize = 512 << 10;
-/// Maximum number of pieces that are collected. It bounds the memory for the bookkeeping of tiny pieces.
+/// Maximum number of pieces that an upload collects before a write. The limit bounds the memory for many tiny pieces.
 const BATCH_PIECES: usize = 1024;
 
-/// Upload in progress. Dropping it removes its file.
+/// Upload in progress. Dropping the value discards the uploaded content.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) disk: Arc<Disk>,
@@ -62,7 +62,7 @@ impl Upload for Session {
     }
 }
 
-/// Returns the next pieces to write; empty at the end.
+/// Returns the next pieces to write. At the end of the blob, the result is empty.
 async fn gather(bytes: &mut Verified) -> Result<Vec<Bytes>, StoreError> {
     let mut batch = Vec::new();
     let mut length = 0;

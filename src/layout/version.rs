@@ -16,7 +16,8 @@ pub(super) fn open_version(root: &Folder) -> Result<Option<Content>, Fault> {
     Ok(root.open_file(VERSION)?.map(|(file, length)| Content::from_file(file, length)))
 }
 
-/// Refuses a layout of another version. A layout without the version file is accepted, because `skopeo` accepts it too.
+/// Returns an error if the version is not 1.0.0. A layout without a version file is accepted, because `skopeo` also
+/// accepts such a layout.
 pub(super) fn check_version(file: Option<Content>, root: &Path) -> Result<(), Fault> {
     #[derive(serde::Deserialize)]
     struct Version {

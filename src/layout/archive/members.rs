@@ -1,5 +1,5 @@
-//! Index of a tar file: the positions of its regular files. The headers are read one by one, with bounded memory, and
-//! the content is not read.
+//! Index of a tar file: the position of each regular file. The code reads the headers one by one, and does not read the
+//! content.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,15 +10,15 @@ use tar::{EntryType, Header, PaxExtensions};
 
 use crate::layout::fault::Fault;
 
-/// Name of the list of images.
+/// Name of the file that lists the images.
 pub(super) const INDEX: &str = "index.json";
 /// Size of a header, in bytes. Content is padded to a multiple of this size.
 pub(super) const BLOCK: u64 = 512;
-/// Maximum number of files, to bound the memory.
+/// Maximum number of files in an archive. The limit bounds the memory.
 const MAX_MEMBERS: usize = 400_000;
-/// Maximum size of a header's extension, in bytes.
+/// Maximum size of the content of an extension header, in bytes.
 const MAX_EXTENSION: u64 = 64 << 10;
-/// First bytes of compressed files, with the command that decompresses each.
+/// First bytes of the files of each compression format, with the command that decompresses such a file.
 const COMPRESSIONS: [(&[u8], &str); 4] =
     [(&[0x1f, 0x8b], "gunzip"), (&[0x28, 0xb5, 0x2f, 0xfd], "unzstd"), (b"BZh", "bunzip2"), (b"\xfd7zXZ", "unxz")];
 
@@ -38,12 +38,13 @@ pub(super) enum Member {
     File(Span),
     /// Link or device, which transship does not read.
     Other,
-    /// Member whose name leads out of the archive or is not text. The member has its lossy name.
+    /// Member with an invalid name, such as `../x` or a name that is not UTF-8. In [`Members`], replacement characters
+    /// stand for the invalid bytes.
     Unnamed,
 }
 
-/// Members of a tar file by name, without folders. The last member of a name replaces earlier members, as when the tar
-/// file is unpacked.
+/// Members of a tar file by name, without folders. If several members have the same name, the last member counts, as
+/// with `tar -x`.
 pub(super) type Members = HashMap<String, Member>;
 
 /// Reads the members of a tar file of `length` bytes. `path` is for messages.
@@ -101,7 +102,7 @@ pub(super) fn read_members(file: &File, length: u64, path: &Path) -> Result<Memb
     Ok(members)
 }
 
-/// Values that the headers before a member replace in the header of the member.
+/// Name and size from extension headers. These values replace the values in the header of the next member.
 #[derive(Debug, Default)]
 struct Extension {
     name: Option<Vec<u8>>,
@@ -109,7 +110,7 @@ struct Extension {
 }
 
 impl Extension {
-    /// Reads the content of a header that extends the next header.
+    /// Takes the name or the size from the content of an extension header.
     fn read(&mut self, kind: EntryType, bytes: &[u8]) {
         if kind == EntryType::GNULongName {
             let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
@@ -118,7 +119,7 @@ impl Extension {
             for record in PaxExtensions::new(bytes).flatten() {
                 match record.key_bytes() {
                     b"path" => self.name = Some(record.value_bytes().to_vec()),
-                    // A size that cannot be read counts as too large, so the caller reports the member.
+                    // If the size is not a number, the caller reports the member because of the excessive size.
                     b"size" => {
                         self.size = Some(record.value().ok().and_then(|size| size.parse().ok()).unwrap_or(u64::MAX));
                     }
@@ -129,25 +130,26 @@ impl Extension {
     }
 }
 
-/// Returns true for a header that extends the next header or all headers.
+/// Returns true for an extension header. Its content applies to the next member or to all later members.
 fn is_extension(kind: EntryType) -> bool {
     use EntryType::{GNULongLink, GNULongName, XGlobalHeader, XHeader};
     matches!(kind, GNULongLink | GNULongName | XGlobalHeader | XHeader)
 }
 
-/// Returns true for a member whose size counts bytes after the header. The size of a link is the size of its target.
+/// Returns true if content follows the header of a member of this kind. A link, for example, has no content, even if
+/// the header states a size.
 fn has_content(kind: EntryType) -> bool {
     use EntryType::{Block, Char, Directory, Fifo, Link, Symlink};
     !matches!(kind, Block | Char | Directory | Fifo | Link | Symlink)
 }
 
-/// Returns the checksum of a header. The checksum's own field counts as spaces.
+/// Returns the checksum of a header. The sum counts the bytes of the checksum field as spaces.
 fn checksum(block: &[u8; BLOCK as usize]) -> u32 {
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     sum(&block[..148]) + 8 * u32::from(b' ') + sum(&block[156..])
 }
 
-/// Returns the name without `./`; `None` for a name that leads out of the archive or is not text.
+/// Returns the name without `./`. Returns `None` for an empty name, a name with `..`, and a name that is not text.
 fn normalize_name(name: &[u8]) -> Option<String> {
     if name.contains(&0) {
         return None;
@@ -157,7 +159,7 @@ fn normalize_name(name: &[u8]) -> Option<String> {
     (!parts.is_empty() && !parts.contains(&"..")).then(|| parts.join("/"))
 }
 
-/// Returns the reason why there is no header at a position.
+/// Returns the error message for a position without a valid header.
 fn no_header(file: &File, offset: u64) -> String {
     let mut magic = [0; 6];
     let read = file.read_at(&mut magic, offset).unwrap_or_default();

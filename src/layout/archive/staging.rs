@@ -1,4 +1,5 @@
-//! New file of an archive: a tar file whose members are written concurrently, each into space that is reserved for it.
+//! New file of an archive. Several tasks write members of this tar file at the same time, each into its own reserved
+//! space.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -19,12 +20,12 @@ use crate::layout::folder::Folder;
 use crate::layout::index_cache::FileStamp;
 use crate::layout::version::VERSION;
 
-/// Bytes for the header of a member whose name has at most [`MAX_OWN_NAME`] bytes, and for the extension with the name:
-/// the extension's header, the name and the member's own header.
+/// Number of bytes before the content of a member that transship adds: an extension header, one block for the name, and
+/// the header of the member. The name has at most [`MAX_OWN_NAME`] bytes.
 const HEADERS: u64 = 3 * BLOCK;
 /// Maximum length of the name of a member that transship adds, in bytes.
 const MAX_OWN_NAME: usize = BLOCK as usize - 1;
-/// Zero bytes at the end of an archive.
+/// Number of zero bytes at the end of an archive.
 const END: u64 = 2 * BLOCK;
 /// Number of bytes that are copied at a time.
 const COPIED_AT_ONCE: usize = 1 << 20;
@@ -39,13 +40,13 @@ pub(super) struct Staging {
     name: String,
     /// Name of the archive.
     archive: String,
-    /// State of the archive from which the new file was started; `None` if there was none.
+    /// State of the archive from which the new file was copied; `None` if there was no archive.
     base: Option<FileStamp>,
     members: HashMap<String, Span>,
     index: Bytes,
     /// Position after the last reserved byte.
     end: u64,
-    /// Number of regions that are neither committed nor dropped.
+    /// Number of uploads that are writing to a [`Region`] of the file.
     open_regions: usize,
     /// True if the file has bytes that belong to no member.
     has_gaps: bool,
@@ -53,8 +54,8 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Creates the new file of the archive with this path, and removes the file that a killed process left. Returns
-    /// `None` if another process has locked the file. Follows no link at the path.
+    /// Creates the new file of the archive at this path. First removes a new file that a killed process left. Returns
+    /// `None` if another process has locked the new file. Does not follow a link at the path of the new file.
     pub(super) fn start(archive: &Path) -> Result<Option<Self>, Fault> {
         let folder = open_folder(parent(archive))?;
         let name = file_name(archive)?;
@@ -63,12 +64,12 @@ impl Staging {
 
     fn create(folder: Folder, name: String, archive: String) -> Result<Option<Self>, Fault> {
         let is_locked = |file: &File| match file.try_lock() {
-            // Another process may have published or removed the file before this process locked it.
+            // Before this process got the lock, another process can have published or removed the file.
             Ok(()) => Ok(folder.names_file(&name, file)),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(Fault::io("lock", &folder.path().join(&name))(error)),
         };
-        // The file of a killed process is not written: its name may also be a link to a file of somebody else.
+        // Do not reuse the file of a killed process: its name can also be a hard link to a file of another program.
         let left = folder.open_to_write(&name)?;
         if let Some(left) = &left {
             if !is_locked(left)? {
@@ -100,13 +101,13 @@ impl Staging {
         self.folder.path().join(&self.name)
     }
 
-    /// Gives the new file the mode of the archive that it replaces.
+    /// Sets the mode of the new file to the mode of the archive.
     pub(super) fn copy_mode(&self, archive: &File) -> Result<(), Fault> {
         let mode = archive.metadata().and_then(|old| self.file.set_permissions(old.permissions()));
         mode.map_err(Fault::io("set the mode of", &self.path()))
     }
 
-    /// Sets the state of the archive from which the new file was started.
+    /// Records the state of the archive from which the new file was copied.
     pub(super) fn set_base(&mut self, base: FileStamp) {
         self.base = Some(base);
     }
@@ -127,7 +128,7 @@ impl Staging {
         self.has_gaps |= self.members.remove(name).is_some();
     }
 
-    /// Returns true if the file has nothing but complete members.
+    /// Returns true if all members are complete, and there are no gaps between the members.
     pub(super) fn is_compact(&self) -> bool {
         !self.has_gaps && self.open_regions == 0
     }
@@ -137,7 +138,8 @@ impl Staging {
         self.open_regions > 0
     }
 
-    /// Reserves space for headers and for content of `length` bytes, and returns the position of the headers.
+    /// Reserves space for `headers` bytes of headers and `length` bytes of content. Returns the position of the
+    /// headers.
     fn reserve(&mut self, headers: u64, length: u64) -> u64 {
         let start = self.end;
         self.end = start.saturating_add(headers).saturating_add(padded(length));
@@ -168,7 +170,8 @@ impl Staging {
         Ok(())
     }
 
-    /// Writes the headers of a member whose content is complete. `start` is the position of the content.
+    /// Adds a member whose content is already in the file. Writes the headers before `start`, the position of the
+    /// content.
     fn add_member(&mut self, name: &str, headers: &[u8], start: u64, length: u64) -> Result<(), Fault> {
         let written = self.file.write_all_at(headers, start - headers.len() as u64);
         written.map_err(Fault::io("write", &self.path()))?;
@@ -176,8 +179,8 @@ impl Staging {
         Ok(())
     }
 
-    /// Refuses to replace an archive that another program has changed since the new file was started: the new file does
-    /// not have the tags of that program.
+    /// Returns an error if another program has changed the archive since the new file was created. The new file does
+    /// not have the changes of the other program.
     pub(super) fn check_base(&self) -> Result<(), Fault> {
         let present = self.folder.open_file(&self.archive)?.filter(|(_, length)| *length > 0);
         let path = self.folder.path().join(&self.archive);
@@ -193,8 +196,8 @@ impl Staging {
         if is_same { Ok(()) } else { Err(Fault::Changed { path }) }
     }
 
-    /// Adds the last members, makes the file durable and renames it to the archive. The rename itself is durable after
-    /// [`Self::sync`].
+    /// Adds `oci-layout` and `index.json`, syncs the file, and renames the file to the archive. The caller makes the
+    /// rename durable with [`Self::sync`].
     pub(super) fn finish(&mut self) -> Result<(), Fault> {
         let last = [(VERSION, Bytes::from_static(br#"{"imageLayoutVersion":"1.0.0"}"#)), (INDEX, self.index.clone())];
         for (name, bytes) in last {
@@ -218,13 +221,14 @@ impl Staging {
         self.folder = Folder::without_sync(self.folder.path());
     }
 
-    /// Publishes a copy of the complete members. The new file stays as it is.
+    /// Replaces the archive by a copy of the complete members. The new file does not change.
     pub(super) fn publish_copy(&mut self) -> Result<(), Fault> {
         let path = self.folder.path().join(&self.archive);
         let folder = open_folder(self.folder.path())?;
         let copy = Self::create(folder, hidden_name(&self.archive, "copy"), self.archive.clone())?;
         let mut copy = copy.ok_or_else(|| Fault::Locked { path: path.clone(), seconds: 0 })?;
-        // The last members of an earlier attempt are replaced.
+        // `finish` adds `index.json` and `oci-layout` to the copy. An earlier `finish` of the new file can have failed
+        // after it added these two members.
         for name in self.members.keys().filter(|name| !matches!(name.as_str(), INDEX | VERSION)) {
             if let Some(content) = self.open(name) {
                 copy.copy(name, &content)?;
@@ -248,11 +252,12 @@ impl Drop for Staging {
     }
 }
 
-/// Space for one member, which its writer fills. Dropping the value without a commit leaves a gap.
+/// Reserved space for the content of one member, which one upload writes. If the upload drops the value without a
+/// commit, the space becomes a gap.
 #[derive(Debug)]
 pub(in crate::layout) struct Region {
     staging: Arc<Mutex<Option<Staging>>>,
-    /// The new file. The writes may have ended, and new writes may have started a further file.
+    /// The new file that contains the space. `staging` can already contain a later new file.
     file: Arc<File>,
     path: PathBuf,
     /// Position of the content.
@@ -270,7 +275,7 @@ impl Region {
         Self { staging: shared, file, path, start, length, written: 0, is_committed: false }
     }
 
-    /// Writes the next pieces. More bytes than reserved are refused, because they would overwrite the next member.
+    /// Writes the next pieces. If the content is longer than the reserved space, returns an error.
     pub(in crate::layout) fn write(&mut self, pieces: &[Bytes]) -> Result<(), Fault> {
         for piece in pieces {
             let position = self.start + self.written;
@@ -284,7 +289,8 @@ impl Region {
         Ok(())
     }
 
-    /// Adds the member under its name, which has at most [`MAX_OWN_NAME`] bytes.
+    /// Adds the written content as a member. `name` has at most [`MAX_OWN_NAME`] bytes. If the content is shorter than
+    /// the reserved space, returns an error.
     pub(in crate::layout) fn commit(mut self, name: &str) -> Result<(), Fault> {
         if self.written != self.length {
             let (actual, expected) = (self.written, self.length);
@@ -321,7 +327,7 @@ impl Drop for Region {
     }
 }
 
-/// Returns the fault of a write to an archive before [`Staging::start`].
+/// Returns the error for a write without a new file.
 pub(super) fn not_started(archive: &Path) -> Fault {
     Fault::NotStarted { path: archive.to_owned() }
 }
@@ -336,7 +342,7 @@ pub(super) fn new_path(archive: &Path) -> PathBuf {
     archive.with_file_name(hidden_name(&name, "new"))
 }
 
-/// Returns the name of a file of this kind beside the archive.
+/// Returns the name of a new file or a copy beside the archive: `.x.tar.transship-new` for the archive `x.tar`.
 fn hidden_name(archive: &str, kind: &str) -> String {
     format!(".{archive}.transship-{kind}")
 }
@@ -359,9 +365,9 @@ fn padded(length: u64) -> u64 {
     length.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
 }
 
-/// Returns the headers of a member. The name is in an extension, because it may be longer than the field for a name.
-/// The headers of a name of up to [`MAX_OWN_NAME`] bytes fill [`HEADERS`] bytes, so that their space can be reserved
-/// before the name is known.
+/// Returns the headers of a member. An extension header states the name, because the name can be longer than the name
+/// field of a header. For every name of at most [`MAX_OWN_NAME`] bytes, the headers have [`HEADERS`] bytes. So the
+/// space for the headers can be reserved before the name is known.
 fn headers(name: &str, length: u64) -> Vec<u8> {
     let mut bytes = header(b"././@LongLink", EntryType::GNULongName, name.len() as u64 + 1).as_bytes().to_vec();
     bytes.extend_from_slice(name.as_bytes());
@@ -372,7 +378,7 @@ fn headers(name: &str, length: u64) -> Vec<u8> {
     bytes
 }
 
-/// Returns a header that is the same at all times and for all users.
+/// Returns a header with fixed mode, owner and time. So the header depends only on the arguments.
 fn header(name: &[u8], kind: EntryType, length: u64) -> Header {
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);

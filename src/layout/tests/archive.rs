@@ -53,7 +53,7 @@ async fn killed_writer_leaves_the_old_archive_and_next_writer_continues() {
     archive.publish().await.unwrap();
     let before = fs::read(&path).unwrap();
     push_image(&archive, b"two", "v2").await;
-    // A killed process runs no destructor and loses its lock.
+    // Simulate a killed process: the new file stays, but nobody holds its lock.
     let left = fs::read(folder.path().join(".x.tar.transship-new")).unwrap();
     drop(archive);
     fs::write(folder.path().join(".x.tar.transship-new"), left).unwrap();
@@ -159,7 +159,7 @@ async fn link_to_an_archive_stays_and_its_target_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_writers_of_an_archive_lose_no_tag() {
     let (folder, path) = place();
-    // Two values are like two processes. Two tasks with the same value are like two entries of one process.
+    // `one` and `other` act as two processes. The two tasks with `one` act as two entries of one process.
     let (one, other) = (Layout::open_archive(&path), Layout::open_archive(&path));
     let tasks = [(one.clone(), "a"), (one, "b"), (other, "c")].map(|(archive, name)| {
         tokio::spawn(async move {
@@ -184,7 +184,7 @@ async fn archive_that_another_program_changed_is_not_replaced() {
     push_image(&archive, b"one", "v1").await;
     archive.publish().await.unwrap();
     push_image(&archive, b"two", "v2").await;
-    // The other program has no lock.
+    // The other program does not use the lock.
     let theirs = Layout::open_archive(&other);
     push_image(&theirs, b"three", "v3").await;
     theirs.publish().await.unwrap();
@@ -212,7 +212,7 @@ async fn end_of_the_last_run_removes_unpublished_content() {
     assert!(!archive.is_staging());
     assert_eq!(names(folder.path()), [""; 0]);
     assert_eq!(archive.resolve(&tag("v1").into()).await.unwrap(), None);
-    // An upload of the ended run does not become a part of a later file.
+    // The upload of the ended run must not write into the next new file.
     push_image(&archive, b"two", "v2").await;
     let UploadStart::Session(session) = region else { panic!("nothing can be mounted") };
     let late = session.send(verified(vec![b"zero"], &blob(b"zero"))).await.unwrap_err();
@@ -225,7 +225,7 @@ async fn end_of_the_last_run_removes_unpublished_content() {
 #[tokio::test]
 async fn members_of_other_programs_keep_their_long_names() {
     let (_folder, path) = place();
-    // The 99th byte is within a letter of two bytes.
+    // The 99th byte is inside a two-byte letter.
     let long =
         ["x".repeat(98) + "äöü", "y".repeat(511), "z".repeat(512), format!("{}/{}", "a".repeat(600), "ß".repeat(99))];
     let mut members: Vec<(&str, &[u8])> = long.iter().map(|name| (name.as_str(), &b"foreign"[..])).collect();

@@ -124,7 +124,7 @@ async fn interrupted_tag_move_reads_old_and_is_completed() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let old = push_image(&layout, b"old", "v1").await;
-    // The blobs and the manifest exist; the new index is half written and not renamed yet.
+    // The blobs and the manifest exist. The new index is half written, and not yet renamed to `index.json`.
     push_blob(&layout, b"new").await;
     let new = image(b"new", json!({}));
     layout.push_manifest(&new, None).await.unwrap();

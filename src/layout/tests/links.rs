@@ -97,7 +97,7 @@ async fn link_in_place_of_new_file_is_replaced() {
     }
     let wanted = blob(b"more");
     symlink(&outside, blob_file(&path, &wanted.digest)).unwrap();
-    // A second layout acts as another process, which first removes the temporary files of killed writers.
+    // A second layout acts as another process. Its first write removes the temporary files of killed writers.
     let layout = Layout::open(&path);
     push_image(&layout, b"more", "v2").await;
     assert_eq!(fs::read(&outside).unwrap(), b"mine");
@@ -174,7 +174,7 @@ async fn link_below_a_tree_of_layouts_leads_nowhere() {
     let new = Layout::open_in_tree(&root, &"team/new".parse().unwrap());
     assert!(new.begin_upload(&blob(b"new"), None).await.is_err());
     assert_eq!(files(outside.path()), before);
-    // The operator chose the path of the tree, so the tree itself may be a link.
+    // The operator chose the path of the tree, so the folder of the tree may be a link.
     symlink(&root, folder.path().join("link")).unwrap();
     let linked = Layout::open_in_tree(&folder.path().join("link"), &"other/app".parse().unwrap());
     push_image(&linked, b"content", "v1").await;
