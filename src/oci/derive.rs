@@ -1,14 +1,14 @@
-//! Derived indexes: an index reduced to some platforms, which is new content with its own digest.
+//! Derivation of an index that lists only the wanted platforms. The derived index is new content with its own digest.
 
 use serde_json::Value;
 
 use super::{Children, Manifest, ManifestError, Platform};
 
-/// Annotation by which BuildKit marks an attestation: the digest of the image that the attestation describes.
+/// Annotation of a BuildKit attestation. Its value is the digest of the image that the attestation describes.
 const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
 
-/// Annotation of a SOCI index of version 2: the digest of the indexed image (soci-snapshotter, "SOCI Index Manifest
-/// v2").
+/// Annotation of a SOCI index (soci-snapshotter, "SOCI Index Manifest v2"). Its value is the digest of the indexed
+/// image.
 const SOCI_INDEX_OF: &str = "com.amazon.soci.image-manifest-digest";
 
 /// Result of [`derive_index`].
@@ -16,7 +16,7 @@ const SOCI_INDEX_OF: &str = "com.amazon.soci.image-manifest-digest";
 pub enum DerivedIndex {
     /// No child was removed: the manifest keeps its bytes and its digest.
     Unchanged,
-    /// Some children were removed: new bytes, the same for the same input.
+    /// Some children were removed. The value is the new index. The same input always gives the same bytes.
     Derived(Manifest),
     /// No child runs on a wanted platform.
     NoneWanted {
@@ -25,15 +25,15 @@ pub enum DerivedIndex {
     },
 }
 
-/// Reduces an index to the children that run on one of `platforms`. The children keep their order, and all other
-/// properties of the index and of its entries stay.
+/// Removes the children of an index that run on none of `platforms`. The order of the children and all other properties
+/// do not change.
 ///
 /// - A child without a platform stays.
 /// - A BuildKit attestation and a SOCI index stay if their image stays.
-/// - A manifest that is no index, and an index without children, are [`DerivedIndex::Unchanged`].
+/// An image manifest and an index without children are [`DerivedIndex::Unchanged`].
 ///
 /// # Errors
-/// [`ManifestError`] as [`Manifest::view`].
+/// [`ManifestError`] if [`Manifest::view`] fails, or if the list of manifests is malformed.
 pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<DerivedIndex, ManifestError> {
     if !manifest.media_type().is_index() {
         return Ok(DerivedIndex::Unchanged);
@@ -43,7 +43,7 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     let Children::Manifests(children) = &view.children else { return Ok(DerivedIndex::Unchanged) };
     let mut json: Value = serde_json::from_slice(manifest.json()).map_err(|error| malformed(error.to_string()))?;
     let entries = json["manifests"].as_array().cloned().unwrap_or_default();
-    // The parsed view skips null entries too: a null entry is no child.
+    // `Manifest::view` also skips null entries. So `entries` and `children` have the same order.
     let entries: Vec<Value> = entries.into_iter().filter(|entry| !entry.is_null()).collect();
     if entries.is_empty() {
         return Ok(DerivedIndex::Unchanged);
@@ -79,7 +79,7 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     Ok(DerivedIndex::Derived(Manifest::new(manifest.media_type().clone(), json.to_string().into())))
 }
 
-/// Returns the digest of the image that an attestation or a SOCI index belongs to. `None` for other entries.
+/// If the entry is an attestation or a SOCI index, returns the digest of its image. Otherwise returns `None`.
 fn accompanied_image(entry: &Value) -> Option<&str> {
     let annotations = &entry["annotations"];
     annotations[ATTESTATION_OF].as_str().or_else(|| annotations[SOCI_INDEX_OF].as_str())

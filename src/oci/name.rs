@@ -1,5 +1,4 @@
-//! Names in requests: registry hosts, repository names and tags, by the grammar of distribution-spec, "Pulling
-//! manifests".
+//! Registry hosts, repository names and tags, with the grammar of distribution-spec, "Pulling manifests".
 
 use std::borrow::Cow;
 use std::fmt;
@@ -53,7 +52,8 @@ pub struct RegistryHost(std::sync::Arc<str>);
 text_type!(RegistryHost);
 
 impl RegistryHost {
-    /// Returns true for Docker Hub, whose API host and credentials key differ from its name.
+    /// Returns true for Docker Hub (`docker.io`). The API and the stored credentials of Docker Hub use other host
+    /// names.
     #[must_use]
     pub fn is_docker_hub(&self) -> bool {
         &*self.0 == "docker.io"
@@ -65,9 +65,9 @@ impl RegistryHost {
         !self.is_docker_hub()
     }
 
-    /// Returns the host as written at the start of a reference, such as `docker.io/library/python`. If the host is one
-    /// label without a port, such as `myregistry`, returns `MYREGISTRY`. In lower case, `myregistry/app` would be a
-    /// repository of Docker Hub.
+    /// Returns the text for the host in a reference. If the host is one label without a port, such as `myregistry`, the
+    /// text is in upper case (`MYREGISTRY`), because `myregistry/app` in lower case would be a repository of Docker
+    /// Hub.
     #[must_use]
     pub fn in_reference(&self) -> Cow<'_, str> {
         if names_host(&self.0) { Cow::Borrowed(&self.0) } else { Cow::Owned(self.0.to_ascii_uppercase()) }

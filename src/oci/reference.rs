@@ -1,4 +1,4 @@
-//! References: text forms of a repository and of a manifest in it, parsed by Docker's rules.
+//! References such as `ghcr.io/team/app:v1`, parsed by Docker's rules.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use super::{Digest, DigestError, NameError, RegistryHost, RepositoryName, Tag, n
 /// Registry of a reference without a host.
 const DOCKER_HUB: &str = "docker.io";
 
-/// Transports of other programs (containers-transports(5)): text that begins with one of these names and a colon does
-/// not name an image in a registry.
+/// Transports of other programs (containers-transports(5)). A text with such a prefix, for example `dir:/srv/x`, is not
+/// a reference to a registry.
 const TRANSPORTS: [&str; 10] = [
     "containers-storage",
     "dir",
@@ -28,7 +28,7 @@ const TRANSPORTS: [&str; 10] = [
 pub struct Repository {
     /// The registry.
     pub host: RegistryHost,
-    /// The repository's name there.
+    /// The name of the repository in the registry.
     pub name: RepositoryName,
 }
 
@@ -76,9 +76,10 @@ impl From<Digest> for ManifestRef {
 
 /// A repository with an optional tag and an optional digest: `ubuntu:24.04@sha256:…`.
 ///
-/// Parsed by Docker's rules ([`names_host`]): a first part without `.`, `:` or an upper-case letter that is not
-/// `localhost` is no host, so `ubuntu` is `docker.io/library/ubuntu`. Unlike Docker, the parser adds no default tag: a
-/// reference without a tag means the whole repository. Parsing the printed form returns the same value.
+/// The parser follows Docker's rules. The text before the first `/` is the host only if [`names_host`] returns true for
+/// this text. Otherwise the host is Docker Hub, so `ubuntu` is `docker.io/library/ubuntu`. Unlike Docker, the parser
+/// adds no default tag: a reference without a tag means the whole repository. Parsing the printed form returns the same
+/// value.
 ///
 /// ```
 /// use transship::oci::{ManifestRef, Reference};
@@ -100,9 +101,9 @@ impl From<Digest> for ManifestRef {
 pub struct Reference {
     /// The repository.
     pub repository: Repository,
-    /// The tag, if one is written.
+    /// The tag, if the text contains a tag.
     pub tag: Option<Tag>,
-    /// The digest, if one is written; it takes precedence over the tag.
+    /// The digest, if the text contains a digest. The digest takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
@@ -117,7 +118,7 @@ pub enum ReferenceError {
         /// The text without its scheme.
         without: String,
     },
-    /// A transport of another program before the name.
+    /// A prefix such as `dir:`, which is a transport of another program.
     #[error("{text:?} is not in a registry: {}", transport_remedy(.text, .transport))]
     Transport {
         /// The whole text.
@@ -170,7 +171,8 @@ impl FromStr for Reference {
     }
 }
 
-/// Refuses texts that Docker's rules would read as an image that nobody means.
+/// Returns an error for a transport, a path, or a registry without a repository. By Docker's rules, some of these texts
+/// would be images of Docker Hub, such as `oci:x`.
 fn refuse_other_forms(text: &str) -> Result<(), ReferenceError> {
     if let Some(transport) = text.split_once(':').and_then(|(first, _)| TRANSPORTS.iter().find(|name| **name == first))
     {
@@ -185,7 +187,7 @@ fn refuse_other_forms(text: &str) -> Result<(), ReferenceError> {
     }
 }
 
-/// Returns the registry that a text names without a repository: `ghcr.io`, `10.0.0.5:5000`, `localhost:5000/`. By
+/// If the text is a registry without a repository, such as `ghcr.io` or `localhost:5000/`, returns the registry. By
 /// Docker's rules, `10.0.0.5:5000` would be the tag `5000` of an image of Docker Hub.
 fn parse_registry_alone(text: &str) -> Option<RegistryHost> {
     let text = text.strip_suffix('/').unwrap_or(text);
@@ -208,9 +210,8 @@ fn transport_remedy(text: &str, transport: &str) -> String {
     }
 }
 
-/// Applies Docker's rules for hosts and for `library/`. A text that is a host by [`names_host`] is parsed by the
-/// grammar of [`RegistryHost`], so that a reference and a key of `registries` accept the same hosts, including
-/// upper-case letters, `_` and IPv6 addresses.
+/// Applies Docker's rules for hosts and for `library/`. The grammar of a host is the grammar of [`RegistryHost`], as
+/// for a key of `registries`. `name` is the text before the tag, and `whole` is the whole text, for the error.
 fn parse_repository(name: &str, whole: &str) -> Result<Repository, ReferenceError> {
     let (first, rest) = name.split_once('/').unwrap_or(("", name));
     let (host, path) = if names_host(first) { (first, rest) } else { (DOCKER_HUB, name) };
@@ -223,7 +224,8 @@ fn parse_repository(name: &str, whole: &str) -> Result<Repository, ReferenceErro
     build_repository(host.parse()?, path).map_err(refused)
 }
 
-/// Returns the repository at this path of a host. Docker Hub's repositories without a namespace are in `library`.
+/// Returns the repository at this path of a host. On Docker Hub, a path without a namespace gets the namespace
+/// `library`.
 fn build_repository(host: RegistryHost, path: &str) -> Result<Repository, NameError> {
     let name = if host.is_docker_hub() && !path.contains('/') {
         RepositoryName::from_str(&format!("library/{path}")).map_err(|_| NameError::Repository(path.to_owned()))
@@ -352,7 +354,8 @@ mod tests {
     /// - A repository of Docker Hub without a namespace is in `library`.
     /// - The tag `latest` that oci-client adds is removed.
     ///
-    /// A registry alone and a transport are images of Docker Hub to oci-client, and errors to transship.
+    /// oci-client parses a registry without a repository, and a text with a transport, as images of Docker Hub.
+    /// transship refuses both texts, so this function returns `None`.
     fn oracle(text: &str) -> Option<Reference> {
         let alone = regex::Regex::new(r"^(?i:localhost|\[[^/@]*\]|[^/@]*\.[^/@]*?)(:[0-9]*)?/?$").unwrap();
         if alone.is_match(text) && text.trim_end_matches('/').parse::<RegistryHost>().is_ok()
@@ -381,7 +384,7 @@ mod tests {
         Some(Reference { repository: Repository { host, name: path.parse().ok()? }, tag, digest })
     }
 
-    /// Generates a reference of valid, doubtful and invalid parts.
+    /// Generates references with valid and invalid parts.
     fn reference_text() -> impl Strategy<Value = String> {
         let host = prop_oneof![
             select(vec![
