@@ -1,4 +1,4 @@
-//! Difference of two tag maps, and the action that the overwrite rule allows for each tag.
+//! Comparison of the tags of a source with the tags of a target, and the action for each tag.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum Overwrite {
     Never,
     /// The tag moves, and an additional tag keeps the previous digest reachable.
     KeepPrevious,
-    /// The tag does not move, because the command `copy` has no `--force`. Not a rule of the configuration.
+    /// The tag does not move, because the user ran `copy` without `--force`. The configuration does not have this rule.
     Unforced,
 }
 
@@ -27,7 +27,7 @@ pub enum Overwrite {
 pub struct OverwriteError(String);
 
 impl Overwrite {
-    /// Names of all rules, as in the configuration.
+    /// Names of the rules in the configuration.
     pub const NAMES: [&'static str; 3] = ["always", "never", "keep_previous"];
 }
 
@@ -55,7 +55,7 @@ impl FromStr for Overwrite {
     }
 }
 
-/// Planned action for one tag at one target. In JSON, the action has the name of the outcome that it would have.
+/// Planned action for one tag at one target. In JSON, the action has the name of its outcome: `Copy` is `copied`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome")]
 pub enum Action {
@@ -71,7 +71,7 @@ pub enum Action {
         /// The present digest of the tag at the target.
         previous: Digest,
     },
-    /// Writes the additional tag `under` with the present digest, then moves the tag.
+    /// First writes the additional tag `under` with the present digest, and then moves the tag.
     #[serde(rename = "replaced")]
     ReplaceKeeping {
         /// The present digest of the tag at the target.
@@ -90,8 +90,8 @@ pub enum Action {
 
 /// Decides the action for a tag at one target.
 ///
-/// - `source` is the digest that the target should have: the digest of the tag at the source, or, with `platforms`, the
-///   digest of the derived index.
+/// - `source` is the digest that the target should have. This is the digest of the tag at the source, or, if the entry
+///   has `platforms`, the digest of the derived index.
 /// - `target` is the digest of the tag at the target, or `None` if the target does not have the tag.
 #[must_use]
 pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Overwrite) -> Action {
@@ -142,8 +142,8 @@ pub fn diff(
     source.iter().map(|entry| (entry.0.clone(), action(entry))).collect()
 }
 
-/// Returns the tag `TAG.previous-<12 hex digits>`. `TAG` is truncated if the result would be longer than 128
-/// characters, the maximum length of a tag.
+/// Returns the tag `TAG.previous-<12 hex digits>`, with the first digits of the previous digest. If the result would be
+/// longer than 128 characters, the maximum length of a tag, `TAG` is truncated.
 fn previous_tag(tag: &Tag, previous: &Digest) -> Tag {
     let suffix = format!(".previous-{}", previous.short());
     let prefix_length = tag.as_str().len().min(128 - suffix.len());
