@@ -1,4 +1,4 @@
-//! Pushed tags, and their match with the sources of entries.
+//! Pushed tags, and the search for the pushes to an entry's source.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use crate::config::Endpoint;
 use crate::oci::{RegistryHost, RepositoryName, Tag};
 use crate::plan::RepositorySelection;
 
-/// Tag that a sender reports as pushed to a registry.
+/// Pushed tag, as the sender of a push event reports the tag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Push {
-    /// Registry, by the name that entries use for it.
+    /// Registry, under the name that entries of the configuration use.
     pub registry: RegistryHost,
     /// Repository.
     pub repository: RepositoryName,
@@ -18,7 +18,8 @@ pub struct Push {
 }
 
 impl Push {
-    /// Returns true if the selection of a tree contains the pushed repository.
+    /// Returns true if `repositories` selects the pushed repository. If `source` is a tree with a prefix, such as
+    /// `team/**`, the selection applies to the name without the prefix.
     fn is_selected(&self, source: &Endpoint, repositories: &RepositorySelection) -> bool {
         let name = self.repository.as_str();
         let below = match source {
@@ -28,7 +29,8 @@ impl Push {
         repositories.takes(below)
     }
 
-    /// Returns true if `source` is the pushed repository, or a tree that contains it.
+    /// Returns true if `source` is the pushed repository, or a tree that contains the pushed repository, such as
+    /// `team/**`.
     #[must_use]
     pub fn concerns(&self, source: &Endpoint) -> bool {
         if source.host() != Some(&self.registry) {
@@ -46,7 +48,7 @@ impl Push {
     }
 }
 
-/// Pushes grouped by repository, so that a source is compared only once with each repository.
+/// Pushes, grouped by repository. So each source is compared with each repository only once.
 pub(super) struct Pushed<'a>(BTreeMap<(&'a RegistryHost, &'a RepositoryName), Vec<&'a Push>>);
 
 impl<'a> Pushed<'a> {
@@ -58,7 +60,7 @@ impl<'a> Pushed<'a> {
         Self(repositories)
     }
 
-    /// Returns the pushes to repositories that an entry reads.
+    /// Returns the pushes to repositories that an entry with this source and this selection reads.
     pub(super) fn matching(&self, source: &Endpoint, repositories: &RepositorySelection) -> Vec<&'a Push> {
         if let (Some(host), Endpoint::Repository(repository)) = (source.host(), source) {
             return self.0.get(&(host, &repository.name)).cloned().unwrap_or_default();
