@@ -51,7 +51,8 @@ impl Repository {
     /// - If the registry denies the lookup, and the repository is a target, returns [`Looked::Absent`]. Some registries
     ///   deny reads in a repository that does not exist yet.
     /// - If the registry redirects the lookup to a storage service, returns [`Looked::Present`].
-    /// - If a web page of a length that differs from the blob arrives, returns an error: the server is not a registry.
+    /// - If the response is a web page, and its length differs from the length in the descriptor, returns an error: the
+    ///   server is not a registry.
     ///
     /// # Errors
     /// Returns an error if the response does not show whether the registry has the blob.
@@ -86,7 +87,8 @@ impl Repository {
                     return Ok(Looked::Present);
                 };
                 match answer.describe_web_page() {
-                    // The content decides: a GET can show that the registry only states the type wrongly.
+                    // If a GET request finds the right length, the registry has the blob, and only the content type is
+                    // wrong.
                     Some(page) if self.length_by_get(blob).await != Some(blob.size) => {
                         Err(context.error(ErrorKind::Invalid, page))
                     }
@@ -99,9 +101,9 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob with a GET request. `stated` is the length in the HEAD response. The caller has
-    /// found that `stated` differs from the length in the descriptor. If the GET response states no length, returns
-    /// [`Looked::Absent`], so the caller uploads the blob again.
+    /// Checks the length of a blob with a GET request. `stated` is the length in the HEAD response, which differs from
+    /// the length in the descriptor. If the GET response states no length, returns [`Looked::Absent`], so the caller
+    /// uploads the blob again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {
@@ -128,8 +130,8 @@ impl Repository {
         self.registry.facts().upload_strategy.record_wrong_length();
     }
 
-    /// Queries the length of a blob that the caller has just uploaded. Returns `None` if the registry states no length,
-    /// or if a request fails.
+    /// Returns the length in bytes of a blob that the caller has just uploaded. Returns `None` if the registry states
+    /// no length, or if a request fails.
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
