@@ -78,7 +78,10 @@ impl Copy {
         self.check_all_tags()?;
         let named = [self.source_host(), self.target.0.repository.host()];
         let (endpoints, journal) = self.connection.endpoints_and_journal(&named, context)?;
-        let single = self.choose_single(&endpoints).await.map_err(|failure| failure.name_flags(self.source_host()))?;
+        let single = self
+            .choose_single(&endpoints)
+            .await
+            .map_err(|failure| failure.name_flags(self.host_with_flags(Side::Source)))?;
         let journal = if self.no_journal || self.dry_run { None } else { open_journal(journal)? };
         let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal };
         if self.dry_run {
@@ -171,14 +174,18 @@ impl Copy {
         self.source.repository.host()
     }
 
+    /// Returns the registry of a side, if messages about this registry name flags.
+    fn host_with_flags(&self, side: Side) -> Option<&RegistryHost> {
+        self.connection.host_with_flags(match side {
+            Side::Source => self.source_host(),
+            Side::Target => self.target.0.repository.host(),
+        })
+    }
+
     /// Replaces configuration keys by flags in the message of a failed tag (see [`name_flags`]).
     fn name_outcome_flags(&self, outcome: &mut TagOutcome) {
         if let TagOutcome::Failed { side, message, .. } = outcome {
-            let host = match side {
-                Some(Side::Target) => self.target.0.repository.host(),
-                _ => self.source_host(),
-            };
-            *message = name_flags(message, host);
+            *message = name_flags(message, self.host_with_flags(side.unwrap_or(Side::Source)));
         }
     }
 
@@ -198,7 +205,7 @@ impl Copy {
     /// Replaces configuration keys by flags in the message of a problem. A problem of the target begins with `target `.
     fn name_problem_flags(&self, problem: &str) -> String {
         let is_target = problem.starts_with("target ");
-        name_flags(problem, if is_target { self.target.0.repository.host() } else { self.source_host() })
+        name_flags(problem, self.host_with_flags(if is_target { Side::Target } else { Side::Source }))
     }
 
     fn request(&self) -> RunRequest {

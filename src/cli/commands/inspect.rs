@@ -80,7 +80,7 @@ struct Report {
 impl Inspect {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let source = self.connection.source(&self.reference, context)?;
-        let host = self.reference.repository.host();
+        let host = self.connection.host_with_flags(self.reference.repository.host());
         self.print(&*source, &mut context.output).await.map_err(|failure| failure.name_flags(host))
     }
 

@@ -49,7 +49,7 @@ impl Tags {
             return Err(Failure::usage(anyhow!("{} is one manifest: name the repository alone", self.endpoint)));
         }
         let source = self.connection.source(&self.endpoint, context)?;
-        let host = self.endpoint.repository.host();
+        let host = self.connection.host_with_flags(self.endpoint.repository.host());
         self.print(&*source, &mut context.output).await.map_err(|failure| failure.name_flags(host))?;
         Ok(Exit::Ok)
     }

@@ -1,12 +1,12 @@
 //! Connections to registries and image layouts, for the commands that need no `sync.yaml`. If a `sync.yaml` exists, its
 //! options for registries apply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::configuration;
 use super::location::ContentLocation;
@@ -27,6 +27,9 @@ pub struct Connection {
     /// each registry that the command names, except Docker Hub
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     pub plain_http: Vec<PlainHttp>,
+    /// Registries with options in the configuration. Set when the endpoints are created.
+    #[arg(skip)]
+    configured: OnceLock<BTreeSet<RegistryHost>>,
 }
 
 /// Value of `--plain-http`: the registries to which the command connects by plain HTTP.
@@ -83,10 +86,17 @@ impl Connection {
             Some(config) => (config.registries, Some(config.daemon.journal)),
             None => (BTreeMap::new(), default_journal(&configuration::environment)),
         };
+        self.configured.get_or_init(|| options.keys().cloned().collect());
         for host in self.plain_hosts(named) {
             options.entry(host.clone()).or_insert_with(|| unlisted.clone()).plain_http = true;
         }
         Ok((Arc::new(Endpoints::new(options, unlisted)), journal))
+    }
+
+    /// Returns the registry, if messages about this registry name flags. Messages about a registry with options in the
+    /// configuration name keys of the configuration: returns `None`.
+    pub(crate) fn host_with_flags<'a>(&self, host: Option<&'a RegistryHost>) -> Option<&'a RegistryHost> {
+        host.filter(|host| !self.configured.get().is_some_and(|configured| configured.contains(*host)))
     }
 
     /// Returns the registries to which `--plain-http` applies.
@@ -132,7 +142,8 @@ mod tests {
         let [hub, own, other]: [RegistryHost; 3] =
             ["docker.io", "h.example:5000", "x.example"].map(|host| host.parse().unwrap());
         let hosts = |values: &[&str]| {
-            let connection = Connection { plain_http: values.iter().map(|value| value.parse().unwrap()).collect() };
+            let plain_http = values.iter().map(|value| value.parse().unwrap()).collect();
+            let connection = Connection { plain_http, ..Connection::default() };
             let hosts = connection.plain_hosts(&[Some(&hub), None, Some(&own)]);
             hosts.into_iter().map(ToString::to_string).collect::<Vec<_>>()
         };

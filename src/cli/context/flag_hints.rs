@@ -12,8 +12,7 @@ pub(crate) fn name_flags(message: &str, host: Option<&RegistryHost>) -> String {
     let Some(host) = host else { return message.to_owned() };
     let named = message
         .replace("set `plain_http: true`", &format!("add `--plain-http {host}`"))
-        // The key applies if the host is in the configuration.
-        .replace("remove `plain_http`", &format!("remove `--plain-http {host}` or the key `plain_http`"));
+        .replace("remove `plain_http`", &format!("remove `--plain-http {host}`"));
     match KEYS_WITHOUT_FLAG.iter().find(|key| named.contains(**key)) {
         Some(key) => format!("{named} ({key} is a key below `registries.\"{host}\"` in sync.yaml)"),
         None => named,
@@ -31,7 +30,7 @@ mod tests {
         let flag = "https://h.example:5000 does not speak TLS; for plain HTTP add `--plain-http h.example:5000`";
         assert_eq!(name_flags(key, Some(&host)), flag);
         assert_eq!(name_flags(key, None), key);
-        let flag = "x requires TLS; remove `--plain-http h.example:5000` or the key `plain_http`";
+        let flag = "x requires TLS; remove `--plain-http h.example:5000`";
         assert_eq!(name_flags("x requires TLS; remove `plain_http`", Some(&host)), flag);
     }
 
