@@ -1,6 +1,8 @@
 //! Manual copy of one manifest: `transship copy` with a tag or a digest. The command creates a temporary entry for the
 //! copy, and runs this entry. The tag at the target can have a different name from the tag at the source.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 use futures_util::future::join;
 use tokio::sync::mpsc;
@@ -18,7 +20,8 @@ use crate::sync::journaling::copy_records::batch_surroundings;
 use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::referrers::checks::ReferrerChecks;
-use crate::sync::run::preview::{EntryPreview, PairPreview, TagPreview};
+use crate::sync::run::preview::{EntryPreview, PairPreview, PlannedPulls, TagPreview};
+use crate::sync::run::rehearsal::{RehearsedSource, RehearsedTarget};
 use crate::sync::selection::near_tags::NearTags;
 use crate::sync::selection::pairs::{OpenPair, Pair};
 use crate::sync::{TagOutcome, TagReport};
@@ -80,11 +83,11 @@ impl SingleCopy {
 pub async fn preview_copy(engine: &Engine, request: &RunRequest, single: &SingleCopy) -> EntryPreview {
     let entry = &request.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
-    let (pairs, problems) = match preview_pair(engine, request, &pair, single).await {
-        Ok(pair) => (vec![pair], Vec::new()),
-        Err(error) => (Vec::new(), vec![error.to_string()]),
+    let (pairs, pulls, problems) = match preview_pair(engine, request, &pair, single).await {
+        Ok((pair, pulls)) => (vec![pair], pulls.into_iter().collect(), Vec::new()),
+        Err(error) => (Vec::new(), Vec::new(), vec![error.to_string()]),
     };
-    let (pulls, left_behind, warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let (left_behind, warnings) = (Vec::new(), Vec::new());
     EntryPreview { entry: entry.name.to_string(), pairs, problems, pulls, left_behind, warnings }
 }
 
@@ -93,10 +96,17 @@ async fn preview_pair(
     request: &RunRequest,
     pair: &Pair,
     single: &SingleCopy,
-) -> Result<PairPreview, OpenError> {
+) -> Result<(PairPreview, Option<PlannedPulls>), OpenError> {
     let entry = &request.entry;
     let OpenPair { source, targets } = pair.open(entry, &engine.endpoints)?;
-    let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
+    let source = Arc::new(RehearsedSource::new(source));
+    let targets: Vec<Arc<dyn Target>> =
+        targets.into_iter().map(|target| Arc::new(RehearsedTarget(target)) as Arc<dyn Target>).collect();
+    let rules = Rules {
+        platforms: entry.platforms.clone(),
+        referrers: entry.referrers,
+        foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
+    };
     // A preview transfers no blobs, so nothing receives the transfer events.
     let (events, _) = mpsc::channel(1);
     let batch_targets = targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
@@ -104,7 +114,7 @@ async fn preview_pair(
     let derived = DerivedDigests::new(engine.journal.clone(), entry.platforms.as_deref());
     let found = query_source(source.as_ref(), &single.reference).await;
     let mut tags = Vec::new();
-    for target in &targets {
+    for (index, target) in targets.iter().enumerate() {
         let mut preview = TagPreview {
             target: target.place().to_owned(),
             tag: single.tag.clone(),
@@ -126,16 +136,35 @@ async fn preview_pair(
                 Ok((wanted, action)) => (preview.digest, preview.action) = (Some(wanted), Some(action)),
                 Err(failure) => preview.failure = Some(failure),
             }
+            // If the source registry has a pull limit, the preview reads no manifests, because reads use up the limit.
+            if preview.is_change() && !source.counts_manifest_reads() {
+                let (reference, tag) = (single.reference.clone(), single.tag.clone());
+                let job = CopyJob { reference, digest: found, tag, targets: vec![(index, None)] };
+                for (_, result) in batch.copy(job).await {
+                    match result {
+                        Ok(arrival) => preview.content = Some((&arrival).into()),
+                        Err(error) => {
+                            preview.action = None;
+                            preview.failure = Some(TagOutcome::failed(&error));
+                        }
+                    }
+                }
+            }
         }
         tags.push(preview);
     }
-    Ok(PairPreview {
+    let unread = tags.iter().filter(|tag| tag.is_change() && tag.content.is_none()).count() as u64;
+    let pulls = source.pulls() + if source.counts_manifest_reads() { unread } else { 0 };
+    let registry = source.scope().as_str().to_owned();
+    let pulls = (pulls > 0).then_some(PlannedPulls { registry, pulls, is_minimum: unread > 0 });
+    let pair = PairPreview {
         source: source.place().to_owned(),
         targets: targets.iter().map(|target| target.place().to_owned()).collect(),
         verdicts: Vec::new(),
         unusable: Vec::new(),
         tags,
-    })
+    };
+    Ok((pair, pulls))
 }
 
 /// Returns the digest of a manifest at the source.

@@ -58,7 +58,7 @@ fn pipe_has_colours_only_on_request() {
     );
     let output = Scene::new().site.run(&["once", "--color", "always"]);
     assert!(output.stdout.contains("\u{1b}[31m2 failed"), "{}", output.stdout);
-    assert!(output.stderr.contains("\u{1b}[31mERROR\u{1b}[0m"), "{}", output.stderr);
+    assert!(output.stderr.contains("\u{1b}[2mconfiguration: "), "{}", output.stderr);
 }
 
 #[test]

@@ -192,7 +192,7 @@ async fn dry_run_shows_the_change_and_writes_nothing() {
     let exit = copy(&["--dry-run", &source, &target]).perform(&mut context).await.unwrap();
     assert_eq!(exit, Exit::Ok);
     let text = buffer.text();
-    assert!(text.starts_with(&format!("{source}: 1 to copy\n")) && text.contains(&target), "{text}");
+    assert!(text.starts_with(&format!("{source}: 1 to copy, 394 B to send\n")) && text.contains(&target), "{text}");
     assert!(!to.exists());
     outcome(&[&source, &target]).await.unwrap();
     copy(&["--dry-run", &source, &target]).perform(&mut context).await.unwrap();
