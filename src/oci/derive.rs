@@ -30,6 +30,7 @@ pub enum DerivedIndex {
 ///
 /// - A child without a platform stays.
 /// - A BuildKit attestation and a SOCI index stay if their image stays.
+///
 /// An image manifest and an index without children are [`DerivedIndex::Unchanged`].
 ///
 /// # Errors

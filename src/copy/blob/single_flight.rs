@@ -1,6 +1,6 @@
 //! Single flight: while one transfer sends a blob to a registry, other transfers of the same blob to this registry
-//! wait. After the wait, these transfers find or mount the blob. If the transfer that sends the blob is slow, a transfer
-//! from another source does not wait for it. So a slow source does not delay copies from other sources.
+//! wait. After the wait, these transfers find or mount the blob. If the transfer that sends the blob is slow, transfers
+//! from other sources do not wait. So a slow source does not delay copies from other sources.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -68,7 +68,8 @@ fn triggered_run_starts_at_once_and_reports_its_end() {
     let printed = scene.run(&["trigger", "first", "--wait"]).expect_success().stdout;
     assert_eq!(
         printed,
-        "first: requested; starts as soon as `daemon.entries_at_once` permits one more run\nfirst: succeeded, 1 copied\n"
+        "first: requested; starts as soon as `daemon.entries_at_once` permits one more run\n\
+         first: succeeded, 1 copied\n"
     );
     assert_eq!(scene.target.store().tag("first", "v1"), scene.source.store().tag("first", "v1"));
     assert_eq!(scene.runs("first"), [("requested".to_owned(), "succeeded".into())]);
