@@ -141,8 +141,9 @@ impl Budget {
         }
     }
 
-    /// Records that the registry told the client to wait before the next request. The wait uses up no part of the budget
-    /// ([`MAX_TIME`]), and is no part of the 60 seconds after which the client forgets failures ([`REMEMBERED`]).
+    /// Records that the registry told the client to wait before the next request. The wait uses up no part of the
+    /// budget ([`MAX_TIME`]), and is no part of the 60 seconds after which the client forgets failures
+    /// ([`REMEMBERED`]).
     pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.last += stated;
