@@ -84,15 +84,17 @@ fn build_title(entry: &EntryState, error: Option<&str>, snapshot: &Snapshot) -> 
         return format!("the run {}", outcome.replace('_', " "));
     };
     let parsed = RunError::parse(error);
+    // A remedy follows the first semicolon. The page shows the remedy in the complete error.
+    let cause = parsed.detail.split("; ").next().unwrap_or_default();
     let title = match parsed.registry {
         Some(registry) if parsed.is_rejected_login() => {
             format!("{registry} rejects {}", find_identity(registry, parsed.detail, snapshot))
         }
         Some(registry) => {
-            let detail = mask_names(parsed.detail, entry);
+            let detail = mask_names(cause, entry);
             if detail.contains(registry) { detail } else { format!("{registry}: {detail}") }
         }
-        None => mask_names(parsed.detail, entry),
+        None => mask_names(cause, entry),
     };
     shorten(&title)
 }
@@ -177,6 +179,12 @@ mod tests {
         let snapshot = failing(&[&first, &again, resolving]);
         assert_eq!(titles(&snapshot), [("127.0.0.1:5000 rejects bot".to_owned(), 3)]);
         assert_eq!(group_failures(&snapshot)[0].error, Some(first.as_str()));
+    }
+
+    #[test]
+    fn title_contains_the_cause_without_its_remedy() {
+        let error = "source 127.0.0.1:5000/team/app0: listing tags: 404 Not Found, NAME_UNKNOWN; check the name";
+        assert_eq!(titles(&failing(&[error])), [("127.0.0.1:5000: 404 Not Found, NAME_UNKNOWN".to_owned(), 1)]);
     }
 
     #[test]

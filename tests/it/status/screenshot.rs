@@ -13,7 +13,7 @@ use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
 
 /// Size of the window.
-const SIZE: [u32; 2] = [1100, 760];
+const SIZE: [u32; 2] = [1100, 720];
 
 /// Maximum size of both files together, in bytes.
 const MAX_SIZE: u64 = 200_000;
@@ -73,13 +73,17 @@ impl Scene {
     }
 }
 
-/// Returns a script that replaces the addresses of the test's registries by realistic names.
+/// Returns a script that replaces the addresses of the test's registries by realistic names, also after the page has
+/// refreshed a part of itself.
 fn with_names(source: &str, target: &str) -> String {
     let replace =
         format!("text.replaceAll('{source}', 'build.example.com').replaceAll('{target}', 'prod.example.com')");
     format!(
-        "(() => {{ const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); \
-         while (walker.nextNode()) {{ const text = walker.currentNode.data; walker.currentNode.data = {replace}; }} \
+        "(() => {{ const rename = () => {{ \
+         document.querySelectorAll('wbr').forEach((hint) => hint.remove()); document.body.normalize(); \
+         const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); \
+         while (walker.nextNode()) {{ const text = walker.currentNode.data; walker.currentNode.data = {replace}; }} }}; \
+         rename(); new MutationObserver(rename).observe(document.body, {{childList: true, subtree: true}}); \
          return true; }})()"
     )
 }
