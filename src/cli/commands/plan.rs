@@ -13,6 +13,7 @@ use crate::cli::output::style::Meaning;
 use crate::cli::output::table::{Cell, Column, Table};
 use crate::cli::output::units;
 use crate::cli::output::writer::Output;
+use crate::oci::Tag;
 use crate::plan::Action;
 use crate::sync::{
     CountedReads, EntryPreview, LeftBehindReport, PairPreview, PlannedPulls, TagOutcome, TagPreview, preview_with_reads,
@@ -144,7 +145,9 @@ fn print_total(previews: &[EntryPreview], output: &mut Output) -> io::Result<()>
 /// Returns the rows of a source repository: the selected tags, then the other tags.
 fn rows(pair: &PairPreview) -> Vec<Row<'_>> {
     let tag_row = |tag| Row::Tag(tag, reason(pair, tag));
-    let out = pair.verdicts.iter().filter(|verdict| !verdict.chosen);
+    // A signature that comes with its image has a row, although the entry does not select its tag.
+    let has_row = |name: &Tag| pair.tags.iter().any(|tag| tag.source_tag.as_ref().or(tag.tag.as_ref()) == Some(name));
+    let out = pair.verdicts.iter().filter(|verdict| !verdict.chosen && !has_row(&verdict.tag));
     let out = out.map(|verdict| Row::Out { name: verdict.tag.as_str(), why: &verdict.why });
     let unusable = pair.unusable.iter();
     let unusable = unusable.map(|name| Row::Out { name, why: "not a tag by the specification" });
@@ -381,6 +384,13 @@ mod tests {
             .skip(2)
             .map(|line| line.split_whitespace().next().unwrap_or_default().to_owned())
             .collect()
+    }
+
+    #[test]
+    fn signature_that_comes_with_its_image_has_one_row() {
+        let mut preview = plan(vec![planned("v1-rc1", Action::Copy)]);
+        preview.pairs[0].tags[0].source_tag = None;
+        assert_eq!(printed(&preview, true).matches("v1-rc1").count(), 1, "{}", printed(&preview, true));
     }
 
     #[test]

@@ -23,7 +23,10 @@ impl Trigger {
     pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let named: Vec<String> = self.entries.entries.iter().map(|pattern| format!(" {pattern}")).collect();
         let once = format!("transship once{}", named.concat());
-        let remedy = format!("start it with `transship run`, or run without a daemon: `{once}`");
+        let remedy = format!(
+            "start a daemon with `daemon.control` in its configuration, name its socket with --at, or run without a \
+             daemon: `{once}`"
+        );
         let action = Action::Trigger(TriggerOptions { wait: self.wait });
         self.daemon.request(action, &self.entries, &remedy, context).await
     }

@@ -49,7 +49,8 @@ pub struct ExplicitEntries {
 }
 
 /// Remedy for the error of `pause` and `resume` if no daemon listens.
-pub(crate) const NO_DAEMON_REMEDY: &str = "see `systemctl status transship`, or name another socket with --at";
+pub(crate) const NO_DAEMON_REMEDY: &str = "start a daemon with `daemon.control` in its configuration, or name its socket with \
+                                          --at; for the packaged service, see `systemctl status transship`";
 
 /// Returns the names of the selected entries without duplicates. If the arguments contain a glob or `--all`, requests
 /// the entry names from the daemon. The function does not check literal names: the daemon reports unknown entries.
@@ -196,7 +197,7 @@ fn reply_line(reply: &Reply, action: Action, times: Times) -> String {
     };
     match result {
         EntryResult::Queued => {
-            format!("{entry}: requested; starts as soon as `daemon.entries_at_once` permits one more run")
+            format!("{entry}: requested; starts now, or when fewer than `daemon.entries_at_once` entries run")
         }
         EntryResult::WaitsAlready => format!("{entry}: already waits for a slot"),
         EntryResult::RunsAlready => format!("{entry}: already running"),
@@ -274,8 +275,9 @@ mod tests {
     #[test]
     fn absent_or_silent_daemon_is_reported_with_a_remedy() {
         let absent = ClientError::Absent { path: "c.sock".into() };
-        let expected = "error: no daemon listens at c.sock: see `systemctl status transship`, \
-                        or name another socket with --at";
+        let expected = "error: no daemon listens at c.sock: start a daemon with `daemon.control` in its \
+                        configuration, or name its socket with --at; for the packaged service, \
+                        see `systemctl status transship`";
         assert_eq!(message(absent, NO_DAEMON_REMEDY), expected);
         let silent = ClientError::Silent { path: "c.sock".into(), within: ANSWER_TIMEOUT };
         let expected =

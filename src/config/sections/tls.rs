@@ -34,8 +34,8 @@ pub(crate) static TLS: Table = Table {
         key(
             "insecure_skip_verify",
             Shape::Bool,
-            "`true` verifies no certificate of this registry, its token service and its storage: credentials can be \
-             stolen and an attacker can steal credentials and change images. Each start logs a warning.",
+            "`true` verifies no certificate of this registry, its token service and its storage: an attacker can \
+             steal credentials and change images. Each start logs a warning.",
             "true",
         )
         .with_default("false")

@@ -45,6 +45,7 @@ impl Service {
         if let Some(stop) = self.running.get(entry) {
             stop.drain.cancel();
         }
+        self.publish_status().await;
         Ok(Accepted::Paused)
     }
 
@@ -60,6 +61,7 @@ impl Service {
         // All scheduled runs that were due until now are skipped, even if the loop has not processed these runs yet.
         self.timetable.hold(entry, now);
         self.end_pause(entry);
+        self.publish_status().await;
         Ok(Accepted::Resumed)
     }
 

@@ -6,6 +6,12 @@ use super::journal_probe::ProbeResult;
 use super::loop_state::Service;
 
 impl Service {
+    /// Updates the status now, so that the reply to a command never precedes the change that the command requested.
+    pub(super) async fn publish_status(&mut self) {
+        self.state.request_publication();
+        self.update_status().await;
+    }
+
     /// Updates the state of the journal, the metrics of the registries, the snapshot and the watchdog. If the last
     /// update is less than 100 ms old, and no important change happened since, does nothing.
     pub(super) async fn update_status(&mut self) {

@@ -231,6 +231,11 @@ impl DaemonState {
         }
     }
 
+    /// Makes the next call of [`Self::is_stale`] return true.
+    pub(crate) fn request_publication(&mut self) {
+        self.published = None;
+    }
+
     /// Records the result of a probe of the journal. `bytes` is the size of the journal, and `problem` describes a
     /// problem with its files.
     pub(crate) fn record_journal_state(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {

@@ -68,7 +68,7 @@ fn triggered_run_starts_at_once_and_reports_its_end() {
     let printed = scene.run(&["trigger", "first", "--wait"]).expect_success().stdout;
     assert_eq!(
         printed,
-        "first: requested; starts as soon as `daemon.entries_at_once` permits one more run\n\
+        "first: requested; starts now, or when fewer than `daemon.entries_at_once` entries run\n\
          first: succeeded, 1 copied\n"
     );
     assert_eq!(scene.target.store().tag("first", "v1"), scene.source.store().tag("first", "v1"));
@@ -110,8 +110,8 @@ fn refused_commands_are_reported_with_a_remedy() {
     let scene = Scene::new(&["never", "never"]);
     let silent = scene.run(&["trigger", "first"]);
     assert_eq!(silent.code(), 1);
-    let expected = "error: no daemon listens at control.sock: start it with `transship run`, \
-                    or run without a daemon: `transship once first`\n";
+    let expected = "error: no daemon listens at control.sock: start a daemon with `daemon.control` in its \
+                    configuration, name its socket with --at, or run without a daemon: `transship once first`\n";
     assert_eq!(silent.stderr, format!("configuration: sync.yaml\n{expected}"));
     let (daemon, _) = scene.start();
     let unknown = scene.run(&["trigger", "frist"]);
@@ -253,6 +253,19 @@ fn examples_of_the_documentation_work_with_curl() {
 /// Returns the first entry in `/status`.
 fn first(address: &str) -> Option<Value> {
     Some(http::status(address)?["entries"][0].clone())
+}
+
+#[test]
+fn pause_and_its_end_are_visible_before_the_reply() {
+    let scene = Scene::new(&["never"]);
+    let (daemon, address) = scene.start();
+    for _ in 0..5 {
+        scene.run(&["pause", "first"]).expect_success();
+        assert!(first(&address).unwrap()["paused_since"].is_string());
+        scene.run(&["resume", "first"]).expect_success();
+        assert!(first(&address).unwrap()["paused_since"].is_null());
+    }
+    end(daemon);
 }
 
 #[test]
