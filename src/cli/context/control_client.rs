@@ -49,8 +49,9 @@ pub struct ExplicitEntries {
 }
 
 /// Remedy for the error of `pause` and `resume` if no daemon listens.
-pub(crate) const NO_DAEMON_REMEDY: &str = "start a daemon with `daemon.control` in its configuration, or name its socket with \
-                                          --at; for the packaged service, see `systemctl status transship`";
+pub(crate) const NO_DAEMON_REMEDY: &str = "start a daemon with `daemon.control` in its configuration, or name its \
+                                           socket with --at; for the packaged service, see \
+                                           `systemctl status transship`";
 
 /// Returns the names of the selected entries without duplicates. If the arguments contain a glob or `--all`, requests
 /// the entry names from the daemon. The function does not check literal names: the daemon reports unknown entries.

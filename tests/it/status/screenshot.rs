@@ -82,7 +82,8 @@ fn with_names(source: &str, target: &str) -> String {
         "(() => {{ const rename = () => {{ \
          document.querySelectorAll('wbr').forEach((hint) => hint.remove()); document.body.normalize(); \
          const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); \
-         while (walker.nextNode()) {{ const text = walker.currentNode.data; walker.currentNode.data = {replace}; }} }}; \
+         while (walker.nextNode()) {{ \
+         const text = walker.currentNode.data; walker.currentNode.data = {replace}; }} }}; \
          rename(); new MutationObserver(rename).observe(document.body, {{childList: true, subtree: true}}); \
          return true; }})()"
     )
