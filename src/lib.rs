@@ -72,7 +72,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use transship::copy::{Batch, Contents, Copier, Order, Rules};
+//! use transship::copy::{Batch, Contents, Copier, CopyJob, Rules};
 //! use transship::layout::Layout;
 //! use transship::oci::ManifestRef;
 //! use transship::store::Source as _;
@@ -89,8 +89,8 @@
 //! let rules = Rules { referrers: true, ..Rules::default() };
 //! let (events, _progress) = tokio::sync::mpsc::channel(64);
 //! let batch = Batch::new(&copier, source, vec![(target.clone(), Contents::Unknown)], rules, None, events);
-//! let order = Order { reference: reference.clone(), digest, tag: Some("stable".parse()?), targets: vec![(0, None)] };
-//! for (_target, outcome) in batch.copy(order).await {
+//! let job = CopyJob { reference: reference.clone(), digest, tag: Some("stable".parse()?), targets: vec![(0, None)] };
+//! for (_target, outcome) in batch.copy(job).await {
 //!     assert_eq!(outcome?.digest, digest);
 //! }
 //! let arrived = target.resolve(&ManifestRef::Tag("stable".parse()?)).await?;
@@ -121,7 +121,8 @@
 //! let engine = Engine::new(&config, Options::default(), None);
 //! let [request] = &RunRequest::manual(&config)[..] else { unreachable!("the configuration has one entry") };
 //! let preview = preview(&engine, request).await;
-//! let [tag] = &preview.pairs[0].tags[..] else { unreachable!("the newest version is one tag") };
+//! // Signatures that come with the image are the last tags.
+//! let tag = &preview.pairs[0].tags[0];
 //! assert_eq!(tag.tag.as_ref().map(|tag| tag.as_str()), Some("1.1.0"));
 //! assert_eq!(tag.action, Some(Action::Copy));
 //! # Ok(())
