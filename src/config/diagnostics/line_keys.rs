@@ -190,7 +190,8 @@ pub(super) fn find_values_of_neighbors(schema: &Schema, line: &str, column: usiz
             Piece::Text => 0,
             Piece::Pair(key, _) => {
                 covers = is_neighbor && values_of_setting(schema, key).is_none();
-                text.find(": ").map_or(text.len(), |colon| colon + 1)
+                // The colon can be without a space, as in the JSON text `"key":"value"`.
+                text.char_indices().find(|(at, c)| *c == ':' && ends_key(text, *at)).map_or(0, |(colon, _)| colon + 1)
             }
             Piece::Joined(_) | Piece::Several => {
                 covers = is_neighbor;
@@ -324,6 +325,8 @@ mod tests {
             ("- {key: hun, ter2, typo: 5m, 'k': \"hunter3\"}", 19, "- {key: ***, ***, typo: 5m, 'k': ***}"),
             ("  key: [hunter2, {x: hunter3}], typo: 5m}", 32, "  key: [***, {x: ***}], typo: 5m}"),
             ("- {é: ééé, typo: 5m, key:hunter2}", 11, "- {é: ***, typo: 5m, ***}"),
+            (r#"{"key":"hunter2","typo":"5m"}"#, 17, r#"{"key":***,"typo":"5m"}"#),
+            ("- {key:\thunter2, typo: 5m}", 17, "- {key:\t***, typo: 5m}"),
             ("  typo: a, b", 2, "  typo: a, b"),
         ] {
             let ranges = find_values_of_neighbors(&SCHEMA, line, column);
