@@ -297,14 +297,7 @@ fn problem_line(tag: &TagPreview) -> Option<String> {
 }
 
 fn tag_or_digest(tag: &TagPreview) -> String {
-    match (&tag.tag, tag.source_digest.or(tag.digest)) {
-        (Some(name), _) => match &tag.source_tag {
-            Some(from) => format!("{name} (from {from})"),
-            None => name.to_string(),
-        },
-        (None, Some(digest)) => format!("@{}", digest.short()),
-        (None, None) => "?".to_owned(),
-    }
+    units::tag_or_digest(tag.tag.as_ref(), tag.source_tag.as_ref(), tag.source_digest.or(tag.digest))
 }
 
 fn action_word(tag: &TagPreview) -> &'static str {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use indicatif::HumanDuration;
 
-use crate::oci::{SignatureTag, Tag};
+use crate::oci::{Digest, SignatureTag, Tag};
 
 /// Returns a size such as `12.3 MiB`. A size below one KiB is exact.
 pub(crate) fn bytes(count: u64) -> String {
@@ -99,6 +99,17 @@ impl Times {
     pub(crate) fn pause(self, since: DateTime<Utc>, until: Option<DateTime<Utc>>) -> String {
         let until = until.map(|until| format!(", {}", self.until(until))).unwrap_or_default();
         format!("paused {}{until}", self.since(since))
+    }
+}
+
+/// Returns the name of a tag, with the name at the source if the two names differ. Without a tag, returns the shortened
+/// digest, such as `@sha256:0123456789ab`, or `?` if the digest is unknown.
+pub(crate) fn tag_or_digest(tag: Option<&Tag>, source_tag: Option<&Tag>, digest: Option<Digest>) -> String {
+    match (tag, source_tag, digest) {
+        (Some(name), Some(from), _) => format!("{name} (from {from})"),
+        (Some(name), None, _) => name.to_string(),
+        (None, _, Some(digest)) => format!("@{}", digest.short()),
+        (None, _, None) => "?".to_owned(),
     }
 }
 

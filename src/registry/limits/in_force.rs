@@ -109,16 +109,16 @@ mod tests {
     }
 
     #[test]
-    fn known_host_has_its_profile_unless_lifted() {
+    fn known_host_has_its_profile_unless_unlimited() {
         let profile = |limits: &Limits| in_force(limits, "quay.io");
         assert_eq!(
             profile(&Limits::default()).profile,
             InForce { value: Some(LimitProfile::QUAY), origin: Origin::Known }
         );
         assert_eq!(profile(&Limits::default()).concurrent, InForce { value: Some(8), origin: Origin::Profile });
-        let lifted = profile(&Limits { profile: LimitSetting::Unlimited, ..Limits::default() });
-        assert_eq!(lifted.profile, InForce { value: None, origin: Origin::Set });
-        assert_eq!(lifted.concurrent, InForce { value: Some(32), origin: Origin::Default });
+        let unlimited = profile(&Limits { profile: LimitSetting::Unlimited, ..Limits::default() });
+        assert_eq!(unlimited.profile, InForce { value: None, origin: Origin::Set });
+        assert_eq!(unlimited.concurrent, InForce { value: Some(32), origin: Origin::Default });
         let plenty = profile(&Limits { concurrent: LimitSetting::Unlimited, ..Limits::default() });
         assert_eq!(plenty.concurrent, InForce { value: Some(32), origin: Origin::Default });
     }

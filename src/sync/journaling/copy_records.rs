@@ -25,7 +25,7 @@ struct JournalRecords {
 }
 
 /// Returns the context of a batch of copies in this run. `events` is the channel for the events of the batch.
-pub(crate) fn batch_surroundings(
+pub(crate) fn create_batch_context(
     run: &Run<'_>,
     events: tokio::sync::mpsc::Sender<crate::copy::event::Event>,
 ) -> BatchContext {

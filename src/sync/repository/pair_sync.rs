@@ -11,7 +11,7 @@ use crate::oci::{ManifestRef, Tag};
 use crate::plan::{ForeignLayers, Selected};
 use crate::store::Source;
 use crate::sync::context::run::Run;
-use crate::sync::journaling::copy_records::batch_surroundings;
+use crate::sync::journaling::copy_records::create_batch_context;
 use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::referrers::reserved_tags::{SortedTags, sort_by_form};
 use crate::sync::selection::pairs::Pair;
@@ -37,7 +37,7 @@ pub(crate) async fn sync_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let targets = opened.targets.iter().cloned().zip(target_states.iter().map(|state| state.contents)).collect();
     let copier = run.engine.copier.for_tenant(run.request.entry.name.as_str());
     let batch =
-        Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, batch_surroundings(run, events));
+        Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, create_batch_context(run, events));
     let derived = DerivedDigests::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let sync = RepositorySync {
         run,

@@ -140,7 +140,7 @@ impl RepositorySync<'_> {
         let targets = vec![(target_index, None)];
         if matches!(present, TargetReferrersList::Has(None)) {
             let job = CopyJob { reference: reference.clone(), digest: list.list, tag: Some(list.tag.clone()), targets };
-            self.copy_order(target_index, &reference, list.list, job).await;
+            self.copy_job(target_index, &reference, list.list, job).await;
             return;
         }
         let listed = match self.batch.list_children(list.list).await {
@@ -154,7 +154,7 @@ impl RepositorySync<'_> {
         let mut is_complete = true;
         for digest in listed {
             let job = CopyJob { reference: digest.into(), digest, tag: None, targets: targets.clone() };
-            is_complete &= self.copy_order(target_index, &digest.into(), digest, job).await;
+            is_complete &= self.copy_job(target_index, &digest.into(), digest, job).await;
         }
         // If a referrer was not copied, the run records nothing, so the next run copies the referrers again.
         if is_complete && let Ok(Some(now)) = target.resolve(&reference).await {
@@ -163,7 +163,7 @@ impl RepositorySync<'_> {
     }
 
     /// Runs one copy job and records the outcome. Returns true if the manifest and all its referrers were copied.
-    async fn copy_order(&self, target_index: usize, reference: &ManifestRef, digest: Digest, job: CopyJob) -> bool {
+    async fn copy_job(&self, target_index: usize, reference: &ManifestRef, digest: Digest, job: CopyJob) -> bool {
         let mut copies = self.copies(job).await;
         let mut is_complete = true;
         while let Some((_, result)) = copies.next().await {

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join;
 use tokio::sync::mpsc;
 
-use crate::copy::event::{BlobCounts, Event};
+use crate::copy::event::{BlobCounts, Event, LeftBehind};
 use crate::copy::{Batch, Contents, CopyError, CopyJob, Previous, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ForeignLayers, Overwrite};
@@ -15,8 +15,7 @@ use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 use crate::sync::comparison::tag_comparison::{decide_action, target_failure};
 use crate::sync::context::engine::{Engine, RunRequest};
 use crate::sync::context::run::Run;
-use crate::sync::endpoints::clients::OpenError;
-use crate::sync::journaling::copy_records::batch_surroundings;
+use crate::sync::journaling::copy_records::create_batch_context;
 use crate::sync::journaling::derived_digests::DerivedDigests;
 use crate::sync::journaling::evidence::record_evidence_and_outcome;
 use crate::sync::referrers::checks::ReferrerChecks;
@@ -24,7 +23,7 @@ use crate::sync::run::preview::{EntryPreview, PairPreview, PlannedPulls, TagPrev
 use crate::sync::run::rehearsal::{RehearsedSource, RehearsedTarget};
 use crate::sync::selection::near_tags::NearTags;
 use crate::sync::selection::pairs::{OpenPair, Pair};
-use crate::sync::{TagOutcome, TagReport};
+use crate::sync::{LeftBehindReport, TagOutcome, TagReport};
 
 /// Request to copy one manifest from the source of an entry to the first target of the entry.
 #[derive(Debug, Clone)]
@@ -56,7 +55,7 @@ pub(crate) async fn copy_single(run: &Run<'_>, single: &SingleCopy, events: mpsc
     };
     let copier = run.engine.copier.for_tenant(entry.name.as_str());
     let targets = vec![(target.clone(), Contents::Unknown)];
-    let batch = Batch::new(&copier, source.clone(), targets, rules, None, batch_surroundings(run, events));
+    let batch = Batch::new(&copier, source.clone(), targets, rules, None, create_batch_context(run, events));
     let checks = ReferrerChecks::load(run, source.place()).await;
     let copy = CopyInProgress { run, single, source: source.as_ref(), target: target.as_ref(), batch, checks };
     if let Err((digest, outcome)) = copy.compare_and_copy().await {
@@ -82,41 +81,82 @@ impl SingleCopy {
 /// Determines the action that a copy would take, and copies nothing. Cancel safe.
 pub async fn preview_copy(engine: &Engine, request: &RunRequest, single: &SingleCopy) -> EntryPreview {
     let entry = &request.entry;
-    let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
-    let (pairs, pulls, problems) = match preview_pair(engine, request, &pair, single).await {
-        Ok((pair, pulls)) => (vec![pair], pulls.into_iter().collect(), Vec::new()),
-        Err(error) => (Vec::new(), Vec::new(), vec![error.to_string()]),
+    let mut preview = EntryPreview {
+        entry: entry.name.to_string(),
+        pairs: Vec::new(),
+        problems: Vec::new(),
+        pulls: Vec::new(),
+        left_behind: Vec::new(),
+        warnings: Vec::new(),
     };
-    let (left_behind, warnings) = (Vec::new(), Vec::new());
-    EntryPreview { entry: entry.name.to_string(), pairs, problems, pulls, left_behind, warnings }
+    let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
+    match pair.open(entry, &engine.endpoints) {
+        Ok(opened) => SinglePreview::new(engine, request, single, opened).complete(&mut preview).await,
+        Err(error) => preview.problems.push(error.to_string()),
+    }
+    preview
 }
 
-async fn preview_pair(
-    engine: &Engine,
-    request: &RunRequest,
-    pair: &Pair,
-    single: &SingleCopy,
-) -> Result<(PairPreview, Option<PlannedPulls>), OpenError> {
-    let entry = &request.entry;
-    let OpenPair { source, targets } = pair.open(entry, &engine.endpoints)?;
-    let source = Arc::new(RehearsedSource::new(source));
-    let targets: Vec<Arc<dyn Target>> =
-        targets.into_iter().map(|target| Arc::new(RehearsedTarget(target)) as Arc<dyn Target>).collect();
-    let rules = Rules {
-        platforms: entry.platforms.clone(),
-        referrers: entry.referrers,
-        foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
-    };
-    // A preview transfers no blobs, so nothing receives the transfer events.
-    let (events, _) = mpsc::channel(1);
-    let batch_targets = targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
-    let batch = Batch::new(&engine.copier, source.clone(), batch_targets, rules, None, events);
-    let derived = DerivedDigests::new(engine.journal.clone(), entry.platforms.as_deref());
-    let found = query_source(source.as_ref(), &single.reference).await;
-    let mut tags = Vec::new();
-    for (index, target) in targets.iter().enumerate() {
+/// Preview of a copy of one manifest.
+struct SinglePreview<'a> {
+    request: &'a RunRequest,
+    single: &'a SingleCopy,
+    source: Arc<RehearsedSource>,
+    targets: Vec<Arc<dyn Target>>,
+    batch: Arc<Batch>,
+    derived: DerivedDigests,
+}
+
+impl<'a> SinglePreview<'a> {
+    fn new(engine: &Engine, request: &'a RunRequest, single: &'a SingleCopy, opened: OpenPair) -> Self {
+        let entry = &request.entry;
+        let source = Arc::new(RehearsedSource::new(opened.source));
+        let rehearsed = |target| Arc::new(RehearsedTarget(target)) as Arc<dyn Target>;
+        let targets: Vec<Arc<dyn Target>> = opened.targets.into_iter().map(rehearsed).collect();
+        let rules = Rules {
+            platforms: entry.platforms.clone(),
+            referrers: entry.referrers,
+            foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
+        };
+        // A preview transfers no blobs, so nothing receives the transfer events.
+        let (events, _) = mpsc::channel(1);
+        let batch_targets = targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
+        let batch = Batch::new(&engine.copier, source.clone(), batch_targets, rules, None, events);
+        let derived = DerivedDigests::new(engine.journal.clone(), entry.platforms.as_deref());
+        Self { request, single, source, targets, batch, derived }
+    }
+
+    /// Adds the previews of all targets, the pulls, and the items that the copy would leave behind.
+    async fn complete(self, entry: &mut EntryPreview) {
+        let found = query_source(self.source.as_ref(), &self.single.reference).await;
+        let mut tags = Vec::new();
+        for index in 0..self.targets.len() {
+            tags.push(self.preview_target(index, &found, &mut entry.left_behind).await);
+        }
+        let unread = tags.iter().filter(|tag| tag.is_change() && tag.content.is_none()).count() as u64;
+        let pulls = self.source.pulls() + if self.source.counts_manifest_reads() { unread } else { 0 };
+        if pulls > 0 {
+            let registry = self.source.scope().as_str().to_owned();
+            entry.pulls.push(PlannedPulls { registry, pulls, is_minimum: unread > 0 });
+        }
+        entry.pairs.push(PairPreview {
+            source: self.source.place().to_owned(),
+            targets: self.targets.iter().map(|target| target.place().to_owned()).collect(),
+            verdicts: Vec::new(),
+            unusable: Vec::new(),
+            tags,
+        });
+    }
+
+    async fn preview_target(
+        &self,
+        index: usize,
+        found: &Result<Digest, TagOutcome>,
+        left_behind: &mut Vec<LeftBehindReport>,
+    ) -> TagPreview {
+        let Self { single, .. } = self;
         let mut preview = TagPreview {
-            target: target.place().to_owned(),
+            target: self.targets[index].place().to_owned(),
             tag: single.tag.clone(),
             source_tag: single.renamed_tag(),
             source_digest: found.as_ref().ok().copied(),
@@ -125,46 +165,42 @@ async fn preview_pair(
             failure: found.as_ref().err().cloned(),
             content: None,
         };
-        if let Ok(found) = found {
-            let action = async {
-                let wanted = derived.derive(&batch, found).await.map_err(|error| TagOutcome::failed(&error))?;
-                let written = single.written_reference(wanted);
-                let present = query_target(target.as_ref(), &written, entry.overwrite).await?;
-                Ok((wanted, decide_action(&written, wanted, present, entry.overwrite)))
-            };
-            match action.await {
-                Ok((wanted, action)) => (preview.digest, preview.action) = (Some(wanted), Some(action)),
-                Err(failure) => preview.failure = Some(failure),
-            }
-            // If the source registry has a pull limit, the preview reads no manifests, because reads use up the limit.
-            if preview.is_change() && !source.counts_manifest_reads() {
-                let (reference, tag) = (single.reference.clone(), single.tag.clone());
-                let job = CopyJob { reference, digest: found, tag, targets: vec![(index, None)] };
-                for (_, result) in batch.copy(job).await {
-                    match result {
-                        Ok(arrival) => preview.content = Some((&arrival).into()),
-                        Err(error) => {
-                            preview.action = None;
-                            preview.failure = Some(TagOutcome::failed(&error));
-                        }
-                    }
+        let Ok(digest) = *found else { return preview };
+        match self.decide(index, digest).await {
+            Ok((wanted, action)) => (preview.digest, preview.action) = (Some(wanted), Some(action)),
+            Err(failure) => preview.failure = Some(failure),
+        }
+        // If the source registry has a pull limit, the preview reads no manifests, because reads use up the limit.
+        if !preview.is_change() || self.source.counts_manifest_reads() {
+            return preview;
+        }
+        let (reference, tag) = (single.reference.clone(), single.tag.clone());
+        let job = CopyJob { reference, digest, tag, targets: vec![(index, None)] };
+        for (_, result) in self.batch.copy(job).await {
+            match result {
+                Ok(arrival) => {
+                    let report =
+                        |left: &LeftBehind| LeftBehindReport { target: arrival.target.clone(), left: left.clone() };
+                    left_behind.extend(arrival.left_behind.iter().map(report));
+                    preview.content = Some((&arrival).into());
+                }
+                Err(error) => {
+                    preview.action = None;
+                    preview.failure = Some(TagOutcome::failed(&error));
                 }
             }
         }
-        tags.push(preview);
+        preview
     }
-    let unread = tags.iter().filter(|tag| tag.is_change() && tag.content.is_none()).count() as u64;
-    let pulls = source.pulls() + if source.counts_manifest_reads() { unread } else { 0 };
-    let registry = source.scope().as_str().to_owned();
-    let pulls = (pulls > 0).then_some(PlannedPulls { registry, pulls, is_minimum: unread > 0 });
-    let pair = PairPreview {
-        source: source.place().to_owned(),
-        targets: targets.iter().map(|target| target.place().to_owned()).collect(),
-        verdicts: Vec::new(),
-        unusable: Vec::new(),
-        tags,
-    };
-    Ok((pair, pulls))
+
+    /// Returns the digest that the target should have, and the action at the target.
+    async fn decide(&self, index: usize, digest: Digest) -> Result<(Digest, Action), TagOutcome> {
+        let overwrite = self.request.entry.overwrite;
+        let wanted = self.derived.derive(&self.batch, digest).await.map_err(|error| TagOutcome::failed(&error))?;
+        let written = self.single.written_reference(wanted);
+        let present = query_target(self.targets[index].as_ref(), &written, overwrite).await?;
+        Ok((wanted, decide_action(&written, wanted, present, overwrite)))
+    }
 }
 
 /// Returns the digest of a manifest at the source.
@@ -269,7 +305,7 @@ impl CopyInProgress<'_> {
 
     /// Copies the referrers of a manifest that the target already has.
     async fn refresh_referrers(&self, digest: Digest) -> Result<(), FailedCopy> {
-        let job = self.build_order(digest, None, None);
+        let job = self.build_job(digest, None, None);
         let mut copies = self.batch.refresh_each(job);
         while let Some((_, result)) = copies.next().await {
             let arrival = result.map_err(|error| (Some(digest), TagOutcome::failed(&error)))?;
@@ -283,7 +319,7 @@ impl CopyInProgress<'_> {
     async fn copy(&self, digest: Digest, present: Option<Digest>) -> Result<(), FailedCopy> {
         self.confirm_digest(digest).await?;
         let previous = present.filter(|_| self.single.tag.is_some()).map(|digest| Previous { digest, under: None });
-        let job = self.build_order(digest, self.single.tag.clone(), previous);
+        let job = self.build_job(digest, self.single.tag.clone(), previous);
         let mut copies = self.batch.copy_each(job);
         let arrival = match copies.next().await {
             Some((_, Ok(arrival))) => arrival,
@@ -320,7 +356,7 @@ impl CopyInProgress<'_> {
     }
 
     /// Creates the copy job for the target.
-    fn build_order(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> CopyJob {
+    fn build_job(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> CopyJob {
         CopyJob { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
     }
 

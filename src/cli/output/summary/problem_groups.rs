@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 
+use crate::cli::output::units;
 use crate::oci::Digest;
 use crate::sync::{TagOutcome, TagReport};
 
@@ -66,14 +67,7 @@ fn format_line(tag: &TagReport, subject: &str, detail: String) -> Option<String>
 
 /// Returns the name of the tag. For a copy without a tag, returns the shortened digest, such as `@0123456789ab`.
 pub(super) fn tag_or_digest(tag: &TagReport) -> String {
-    match (&tag.tag, tag.source_digest.or(tag.digest)) {
-        (Some(name), _) => match &tag.source_tag {
-            Some(from) => format!("{name} (from {from})"),
-            None => name.to_string(),
-        },
-        (None, Some(digest)) => format!("@{}", digest.short()),
-        (None, None) => "?".to_owned(),
-    }
+    units::tag_or_digest(tag.tag.as_ref(), tag.source_tag.as_ref(), tag.source_digest.or(tag.digest))
 }
 
 /// Returns the reason of a problem.
